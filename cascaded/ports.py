@@ -1,0 +1,153 @@
+"""What the floors need of the world, as protocols. `daemon.py` alone knows who fills them."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.event import Event
+from cascaded.types.model import Model
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Result
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, injected so that tests own it."""
+
+    def monotonic_ns(self) -> int:
+        """Never goes back; for durations."""
+        ...
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC; for records."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Offload(Protocol):
+    """Runs pure, slow work (long token counts) off the event loop."""
+
+    def __call__(self, work: Callable[[], T]) -> Awaitable[T]:
+        """The work's result."""
+        ...
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt, as a provider receives it."""
+
+    model: Model
+    fields: Mapping[str, msgspec.Raw]
+    """The chat-completions body to send, bounds and model already set."""
+    stream: bool
+    request_id: str
+    caller_key: str | None = None
+    """Present only where the provider is configured to forward it."""
+
+
+class ProviderTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pipeline must know of a provider to use it well."""
+
+    max_retries: int = 2
+    """Further tries of one attempt after a fault that is worth repeating."""
+    backoff_s: float = 0.25
+    """First wait between tries; doubles, with jitter, up to `backoff_max_s`."""
+    backoff_max_s: float = 8.0
+    forward_caller_key: bool = False
+    bills_on_5xx: bool = False
+    """Whether an answer of 5xx may have been billed."""
+    cancel_stops_billing: bool = False
+    """Whether hanging up stops the bill at what was streamed."""
+    logprobs: bool = False
+    """Whether it can be asked for log-probabilities."""
+
+
+class Provider(Protocol):
+    """Somebody who answers. One file each under `providers/`; the conformance suite is the law."""
+
+    name: str
+    traits: ProviderTraits
+
+    def call(self, call: Call) -> AsyncIterator[Event]:
+        """One attempt: yields one whole event for a plain call, chunks for a stream.
+
+        Raises `ProviderError` and nothing else; closing the iterator early hangs up.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and child processes."""
+        ...
+
+
+class Reply(Protocol):
+    """Where an answer goes. The first `send` is the commit point: from then on its rung is
+    final, and a later failure can only end it with an error, never with another model's words."""
+
+    committed: bool
+    """Whether anything was sent."""
+
+    async def send(self, event: Event) -> None:
+        """Pass one event on to the caller."""
+        ...
+
+
+class Ledger(Protocol):
+    """Holds and spend. Synchronous on purpose: a cancellation cannot split a settlement."""
+
+    def reserve(self, request: Request, nano_usd: int) -> Hold | Refusal:
+        """Set the worst case aside, or say why not."""
+        ...
+
+    async def durable(self, hold: Hold) -> None:
+        """Return once the hold survives a crash; nothing is sent to a provider before."""
+        ...
+
+    def settle(self, hold: Hold, attempts: Sequence[Attempt]) -> None:
+        """Post what the attempts cost and give back the rest. A hold resolves once."""
+        ...
+
+
+class Cache(Protocol):
+    """Earlier answers. The null one never has any."""
+
+    async def recall(self, request: Request, decision: Decision) -> Sequence[Event] | None:
+        """The events of an earlier answer to the same question, or `None`."""
+        ...
+
+
+class Guardrail(Protocol):
+    """Judges what goes in. The null one passes everything."""
+
+    async def inspect(self, request: Request, decision: Decision) -> Decision | Refusal:
+        """The decision, perhaps with notices; or the reason to stop."""
+        ...
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage's early yes: these events are the answer, and no model is asked."""
+
+    events: tuple[Event, ...]
+    source: str
+    """Where it came from, such as `exact` for the exact cache."""
+
+
+class Stage(Protocol):
+    """One step of a request's life: a verb. Returns a new decision, or ends the list."""
+
+    async def __call__(self, request: Request, decision: Decision) -> Decision | Refusal | Answer:
+        """The next decision."""
+        ...
+
+
+class Sink(Protocol):
+    """Who is told of every finished request: metrics, the request log, later the usage log."""
+
+    def record(self, request: Request, decision: Decision, outcome: Result | Refusal) -> None:
+        """Must neither block nor raise."""
+        ...

@@ -1,0 +1,37 @@
+"""What a provider says while it answers, in one form for plain and streamed calls."""
+
+import msgspec
+
+from cascaded.types.usage import Usage
+
+
+class ToolDelta(msgspec.Struct, frozen=True):
+    """A piece of one tool call; `index` tells the calls of one answer apart."""
+
+    index: int
+    name: str
+    arguments: str
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a provider: a chunk of a stream, or a whole answer."""
+
+    raw: bytes
+    """Its JSON in chat-completions form, without SSE framing."""
+    whole: bool = False
+    """A complete `chat.completion`; a plain call yields exactly one event, and it is whole."""
+    has_choices: bool = True
+    """False for the extra chunk that carries nothing but usage."""
+    text: str = ""
+    """What the first choice adds."""
+    refusal: str = ""
+    tool_deltas: tuple[ToolDelta, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    logprob_sum: float = 0.0
+    logprob_count: int = 0
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it carries any of the answer (and so ends the wait for the first token)."""
+        return self.whole or bool(self.text or self.tool_deltas or self.refusal)

@@ -1,0 +1,82 @@
+"""Models, their prices, and the ladders made of them."""
+
+from typing import Literal
+
+import msgspec
+
+
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """Pico-dollars a token (1 USD per million tokens = 1,000,000). `None`: priced as its parent
+    class (cached and audio input as input; reasoning and audio output as output)."""
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+    input_audio: int | None = None
+    output_audio: int | None = None
+    reasoning: int | None = None
+
+
+class RatesAbove(msgspec.Struct, frozen=True, kw_only=True):
+    """Rates for the *whole* call once its input is longer than `input_tokens`."""
+
+    input_tokens: int
+    rates: Rates
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model costs. Free models have rates of zero; an unknown price is no `Price`."""
+
+    rates: Rates
+    above: tuple[RatesAbove, ...] = ()
+    """Ascending by `input_tokens`; the last one passed applies."""
+    request_nano_usd: int = 0
+    """A fee for each call, whatever its tokens."""
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as the operator may use it."""
+
+    name: str
+    """What callers type and what metadata reports."""
+    provider: str
+    upstream_name: str
+    """What the provider calls it."""
+    price: Price | None = None
+    """`None`: unknown, so refused unless the operator declares a price or `free = true`."""
+    reference_price: Price | None = None
+    """What a comparable paid model costs; only for showing a saving on free models."""
+    reference_name: str = ""
+    vocabulary: str = ""
+    """Token vocabulary (`cl100k_base`, `o200k_base`, a tokenizer file); empty: bounded by bytes."""
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[str] = frozenset()
+    """Of `tools`, `vision`, `json_schema`, `reasoning`, `audio`, `logprobs`."""
+
+
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a ladder. An answer is kept when its score reaches `threshold`."""
+
+    model: Model
+    threshold: float = 0.0
+
+
+StreamMode = Literal["auto", "stream", "buffer"]
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+    """The models to try, cheapest first."""
+
+    name: str
+    rungs: tuple[Rung, ...]
+    checked: bool = True
+    """Whether answers are judged. A model that was asked for by name is not second-guessed."""
+    max_cost_nano_usd: int | None = None
+    """Most that one request may cost over all its attempts."""
+    strict: bool = False
+    """Refuse an answer that fails at the top, rather than return it flagged."""
+    top_retries: int = 2
+    """How often the last rung is asked again when its answer fails (0 to 2)."""
+    stream_mode: StreamMode = "auto"

@@ -1,0 +1,62 @@
+"""`Request`: what was asked."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from cascaded.types.model import StreamMode
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is calling, as far as the transport proves it."""
+
+    kind: Literal["peer", "key"]
+    """A process on our socket (peer credentials), or the holder of an API key (TCP)."""
+    id: str
+    """`uid:1000`, or the key's name in the config. Never the key."""
+    admin: bool = False
+
+
+class Asks(msgspec.Struct, frozen=True, kw_only=True):
+    """The form of answer that the caller asked for, so that quality can check it."""
+
+    json_object: bool = False
+    json_schema: msgspec.Raw | None = None
+    """The JSON schema itself, as sent."""
+    tools: tuple[str, ...] = ()
+    """Names of the tools that the model may call."""
+    tool_required: bool = False
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One call, whatever dialect it came in."""
+
+    id: str
+    principal: Principal
+    model: str
+    """As asked: a ladder (`auto`, `cascade/<name>`), an alias or a model's name."""
+    fields: Mapping[str, msgspec.Raw]
+    """The body in chat-completions form, every member as the caller sent it, byte for byte."""
+    messages: msgspec.Raw
+    stream: bool = False
+    include_usage: bool = False
+    wants_logprobs: bool = False
+    max_output_tokens: int | None = None
+    """The caller's own bound; `None` when there is none."""
+    choices: int = 1
+    deterministic: bool = False
+    """Temperature 0: asking again would only buy the same answer."""
+    asks: Asks = Asks()
+    max_cost_nano_usd: int | None = None
+    stream_mode: StreamMode | None = None
+    quality_mode: str | None = None
+    domain: str | None = None
+    user_id: str | None = None
+    user_tier: str | None = None
+    organization_id: str | None = None
+    tags: Mapping[str, str] = {}
+    caller_key: str | None = msgspec.field(default=None)
+    """The key that came with the call; only for providers that are configured to forward it."""
+    received_ns: int = 0
+    """Monotonic clock."""

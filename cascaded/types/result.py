@@ -1,0 +1,82 @@
+"""`Result`: what happened."""
+
+from typing import Literal
+
+import msgspec
+
+from cascaded.types.model import Model
+from cascaded.types.usage import Usage
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One quality check's finding. `score` is 0 (certainly bad) to 1 (nothing found)."""
+
+    name: str
+    score: float
+    reason: str = ""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """How good an answer looks. Kept when `score` reaches the rung's threshold."""
+
+    score: float
+    confidence: float
+    """The score joined with the model's own certainty (log-probabilities) where it is known."""
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """Names of the checks that found something, worst first."""
+        found = sorted((check for check in self.checks if check.score < 1), key=lambda c: c.score)
+        return tuple(check.name for check in found)
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """One whole answer, read out of whatever the provider sent."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    tool_calls: tuple[tuple[str, str], ...] = ()
+    """(name, arguments as JSON text) of each call in the first choice."""
+    refusal: str | None = None
+    mean_logprob: float | None = None
+    usage: Usage | None = None
+
+
+Billing = Literal["billed", "not_billed", "unknown"]
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One call made to a provider."""
+
+    rung: int
+    model: Model
+    error: str | None = None
+    """A code of the API's error table, or `None` for an answer."""
+    billing: Billing = "billed"
+    usage: Usage = Usage()
+    cost_nano_usd: int = 0
+    """What it cost; for `unknown`, the worst it can have cost."""
+    latency_ns: int = 0
+    first_token_ns: int | None = None
+    verdict: Verdict | None = None
+    accepted: bool = False
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of one request that was not refused."""
+
+    attempts: tuple[Attempt, ...]
+    answer: Completion | None = None
+    answered_by: Attempt | None = None
+    flagged: bool = False
+    """The answer failed its check at the top of the ladder and is handed over all the same."""
+    total_nano_usd: int = 0
+    draft_nano_usd: int = 0
+    verifier_nano_usd: int = 0
+    saved_nano_usd: int = 0
+    """The strongest rung's price for the answer's tokens minus all that was spent; may be < 0."""
+    reference_priced: bool = False
+    """The saving is at reference prices, because the models themselves are free."""
+    overhead_ns: int = 0
+    """Time in this process: everything but waiting for providers."""

@@ -1,0 +1,1 @@
+//! The pure core of `cascaded`: no Python, no I/O, time passed in.
