@@ -1,6 +1,6 @@
 """What the floors need of the world, as protocols. `daemon.py` alone knows who fills them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -73,7 +73,7 @@ class Provider(Protocol):
     name: str
     traits: ProviderTraits
 
-    def call(self, call: Call) -> AsyncIterator[Event]:
+    def call(self, call: Call) -> AsyncGenerator[Event]:
         """One attempt: yields one whole event for a plain call, chunks for a stream.
 
         Raises `ProviderError` and nothing else; closing the iterator early hangs up.
@@ -116,8 +116,8 @@ class Ledger(Protocol):
 class Cache(Protocol):
     """Earlier answers. The null one never has any."""
 
-    async def recall(self, request: Request, decision: Decision) -> Sequence[Event] | None:
-        """The events of an earlier answer to the same question, or `None`."""
+    async def recall(self, request: Request, decision: Decision) -> "Answer | None":
+        """An earlier answer to the same question, or `None`."""
         ...
 
 

@@ -20,6 +20,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """An upper bound on the prompt in any of the ladder's vocabularies; exact for public ones."""
     max_output_tokens: int = 0
     """The bound that is sent upstream, for each choice."""
+    worst_nano_usd: int = 0
+    """The most that the planned ladder can cost."""
     question: str = ""
     """The caller's last words, for quality and routing."""
     domain: str | None = None

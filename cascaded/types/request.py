@@ -38,7 +38,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """As asked: a ladder (`auto`, `cascade/<name>`), an alias or a model's name."""
     fields: Mapping[str, msgspec.Raw]
     """The body in chat-completions form, every member as the caller sent it, byte for byte."""
-    messages: msgspec.Raw
+    messages: tuple[msgspec.Raw, ...]
+    """The conversation, each message as sent."""
     stream: bool = False
     include_usage: bool = False
     wants_logprobs: bool = False

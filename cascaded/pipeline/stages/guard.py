@@ -1,0 +1,14 @@
+"""Guard: whether the prompt may be sent at all."""
+
+from cascaded.ports import Guardrail, Stage
+from cascaded.types.decision import Decision, Refusal
+from cascaded.types.request import Request
+
+
+def guard(guardrail: Guardrail) -> Stage:
+    """A stage that lets the guardrail refuse the prompt or add a notice."""
+
+    async def stage(request: Request, decision: Decision) -> Decision | Refusal:
+        return await guardrail.inspect(request, decision)
+
+    return stage

@@ -1,0 +1,1 @@
+"""Those who answer: one file each, none of which knows another."""

@@ -1,0 +1,281 @@
+"""Any upstream that speaks OpenAI's chat completions over HTTP, on TCP or on a Unix socket."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+from multidict import CIMultiDictProxy
+
+from cascaded.ports import Call, Clock, ProviderTraits
+from cascaded.types.errors import ProviderError
+from cascaded.types.event import Event
+from cascaded.types.result import Billing
+from cascaded.types.secret import Secret
+from cascaded.wire.openai_chat import UpstreamSaidError, WireError, parse_event
+from cascaded.wire.sse import DONE, SseError, SseReader
+
+MAX_ERROR_BYTES = 64 * 1024
+MAX_RETRY_AFTER_S = 86_400.0
+MAX_QUOTED_BYTES = 200
+_OK = 200
+_MULTIPLE_CHOICES = 300
+_BAD_REQUEST = 400
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
+
+T = TypeVar("T")
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an upstream is and how patient we are with it. Times are seconds."""
+
+    base_url: str
+    uds: str | None = None
+    """Dial this Unix socket instead of the URL's host."""
+    api_key: Secret | None = None
+    headers: Mapping[str, str] = {}
+    ca_file: str | None = None
+    proxy: str | None = None
+    connect_timeout_s: float = 5.0
+    first_token_timeout_s: float = 60.0
+    idle_timeout_s: float = 60.0
+    total_timeout_s: float = 300.0
+    max_connections: int = 100
+    max_response_bytes: int = 32 * 1024 * 1024
+
+
+class OpenAICompatible:
+    """One upstream with its keep-alive pool."""
+
+    def __init__(self, name: str, endpoint: Endpoint, traits: ProviderTraits, clock: Clock) -> None:
+        self.name = name
+        self.traits = traits
+        self._endpoint = endpoint
+        self._clock = clock
+        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self._headers = {"Content-Type": "application/json", **endpoint.headers}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def call(self, call: Call) -> AsyncGenerator[Event]:
+        """See `ports.Provider.call`."""
+        patience = _Patience(self._endpoint, self._clock, stream=call.stream)
+        try:
+            response = await patience.wait(self._send(call))
+            try:
+                await self._check_status(response, patience)
+                if call.stream:
+                    async with aclosing(self._chunks(response, patience)) as chunks:
+                        async for event in chunks:
+                            yield event
+                else:
+                    yield await self._whole(response, patience)
+            finally:
+                # A response read to its end has already gone back to the pool; closing one
+                # that was not hangs up, which is what an early end means.
+                response.close()
+        except (aiohttp.ClientError, TimeoutError, OSError, WireError, SseError) as fault:
+            raise self._explain(fault) from fault
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _send(self, call: Call) -> aiohttp.ClientResponse:
+        session = self._session or self._open()
+        return await session.post(
+            self._url,
+            data=msgspec.json.encode(call.fields),
+            headers=self._headers_for(call),
+            proxy=self._endpoint.proxy,
+            allow_redirects=False,
+        )
+
+    def _open(self) -> aiohttp.ClientSession:
+        endpoint = self._endpoint
+        connector: aiohttp.BaseConnector
+        if endpoint.uds:
+            connector = aiohttp.UnixConnector(endpoint.uds, limit=endpoint.max_connections)
+        else:
+            trust = (
+                ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
+            )
+            connector = aiohttp.TCPConnector(limit=endpoint.max_connections, ssl=trust)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            # The deadlines are our own (`_Patience`); aiohttp keeps only the one for dialling.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=endpoint.connect_timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        )
+        return self._session
+
+    def _headers_for(self, call: Call) -> Mapping[str, str]:
+        key = call.caller_key or (self._endpoint.api_key and self._endpoint.api_key.reveal())
+        extra = {"X-Request-ID": call.request_id}
+        if key:
+            extra["Authorization"] = f"Bearer {key}"
+        return {**self._headers, **extra}
+
+    async def _check_status(self, response: aiohttp.ClientResponse, patience: "_Patience") -> None:
+        status = response.status
+        if status == _OK:
+            return
+        if status < _BAD_REQUEST:
+            kind = "a redirect" if status >= _MULTIPLE_CHOICES else f"status {status}"
+            raise self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
+        body = await patience.wait(response.content.read(MAX_ERROR_BYTES))
+        code = _code_of(status)
+        billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
+        raise ProviderError(
+            code,
+            f"provider '{self.name}' answered {status}: {_message_of(body)}",
+            billing="unknown" if billed else "not_billed",
+            status=status,
+            retry_after_s=_retry_after(response.headers, self._clock),
+            body=body,
+        )
+
+    async def _whole(self, response: aiohttp.ClientResponse, patience: "_Patience") -> Event:
+        limit = self._endpoint.max_response_bytes
+        parts: list[bytes] = []
+        size = 0
+        while part := await patience.wait(response.content.readany()):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise WireError(f"its answer is longer than {limit} bytes")
+        return parse_event(b"".join(parts), whole=True)
+
+    async def _chunks(
+        self, response: aiohttp.ClientResponse, patience: "_Patience"
+    ) -> AsyncGenerator[Event]:
+        reader = SseReader()
+        limit = self._endpoint.max_response_bytes
+        size = 0
+        finished = False
+        while part := await patience.wait(response.content.readany()):
+            size += len(part)
+            if size > limit:
+                raise WireError(f"its answer is longer than {limit} bytes")
+            for data in reader.feed(part):
+                if data == DONE:
+                    return
+                event = parse_event(data, whole=False)
+                patience.heard(event)
+                finished = finished or event.finish_reason is not None
+                yield event
+        if not finished:
+            raise self._error("upstream_reset", "ended its stream in the middle", "unknown")
+
+    def _error(
+        self, code: str, what: str, billing: Billing, status: int | None = None
+    ) -> ProviderError:
+        return ProviderError(code, f"provider '{self.name}' {what}", billing=billing, status=status)
+
+    def _explain(self, fault: Exception) -> ProviderError:
+        """The transport's fault in our words. Unbilled only where nothing can have been sent."""
+        match fault:
+            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                return self._error("upstream_connect", f"cannot be reached: {fault}", "not_billed")
+            case TimeoutError():
+                return self._error("upstream_timeout", str(fault) or "timed out", "unknown")
+            case UpstreamSaidError():
+                return self._error("upstream_server_error", f"reported: {fault}", "unknown")
+            case WireError() | SseError():
+                return self._error("upstream_garbage", f"sent nonsense: {fault}", "unknown")
+            case _:
+                what = f"broke the connection: {str(fault) or type(fault).__name__}"
+                return self._error("upstream_reset", what, "unknown")
+
+
+class _Patience:
+    """The deadlines of one call. A plain answer has only the total; a stream must also begin in
+    time and not pause for long."""
+
+    def __init__(self, endpoint: Endpoint, clock: Clock, *, stream: bool) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._started_ns = clock.monotonic_ns()
+        self._stream = stream
+        self._speaking = False
+
+    def heard(self, event: Event) -> None:
+        """The answer has begun: from here on its pauses are timed, no longer its start."""
+        self._speaking = self._speaking or event.speaks
+
+    async def wait(self, piece: Awaitable[T]) -> T:
+        """The next piece of the response. Raises `TimeoutError` saying which limit passed."""
+        seconds, limit = self._left()
+        try:
+            async with asyncio.timeout(seconds):
+                return await piece
+        except TimeoutError as late:
+            if isinstance(late, aiohttp.ClientError):
+                raise
+            raise TimeoutError(f"gave no answer within its {limit}") from None
+
+    def _left(self) -> tuple[float, str]:
+        endpoint = self._endpoint
+        spent = (self._clock.monotonic_ns() - self._started_ns) / 1e9
+        limits = [(endpoint.total_timeout_s - spent, f"total time of {endpoint.total_timeout_s} s")]
+        if self._stream and self._speaking:
+            limits.append((endpoint.idle_timeout_s, f"pause of {endpoint.idle_timeout_s} s"))
+        elif self._stream:
+            first = endpoint.first_token_timeout_s
+            limits.append((first - spent, f"first-token time of {first} s"))
+        return min(limits)
+
+
+def _code_of(status: int) -> str:
+    """The error code that an upstream status means to our callers."""
+    if status in (401, 403):
+        return "upstream_authentication"
+    if status == _TOO_MANY_REQUESTS:
+        return "upstream_rate_limited"
+    if status in (408, 504):
+        return "upstream_timeout"
+    if status in (503, 529):
+        return "upstream_overloaded"
+    return "upstream_server_error" if status >= _SERVER_ERROR else "upstream_refused"
+
+
+class _ErrorDetail(msgspec.Struct):
+    message: str = ""
+
+
+class _ErrorBody(msgspec.Struct):
+    error: _ErrorDetail
+
+
+def _message_of(body: bytes) -> str:
+    """The upstream's own words, or the start of what it sent instead."""
+    try:
+        return msgspec.json.decode(body, type=_ErrorBody).error.message
+    except (msgspec.DecodeError, RecursionError):
+        return body[:MAX_QUOTED_BYTES].decode(errors="replace")
+
+
+def _retry_after(headers: CIMultiDictProxy[str], clock: Clock) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
+    text = headers.get("retry-after-ms")
+    scale = 1e-3
+    if text is None:
+        text, scale = headers.get("retry-after"), 1.0
+    if text is None:
+        return None
+    try:
+        seconds = float(text) * scale
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = when.timestamp() - clock.wall_ns() / 1e9
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if seconds == seconds else None

@@ -1,0 +1,1 @@
+"""The shapes that travel, and their translation to our types. Pure."""

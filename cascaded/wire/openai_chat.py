@@ -1,0 +1,408 @@
+"""The OpenAI chat-completions dialect, which is also the form that requests take inside.
+
+A request's members are kept as raw JSON: what we do not touch goes upstream byte for byte.
+Source: https://platform.openai.com/docs/api-reference/chat
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from cascaded.types.event import Event, ToolDelta
+from cascaded.types.model import Model
+from cascaded.types.request import Asks
+from cascaded.types.result import Completion
+from cascaded.types.usage import Usage
+
+MAX_CHOICES = 128
+MAX_OUTPUT_TOKENS = 10_000_000
+
+Fields = dict[str, msgspec.Raw]
+
+
+class WireError(ValueError):
+    """The message is not of the dialect. `param` names the member at fault, if one is."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+# --- requests -------------------------------------------------------------------------------
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str = "text"
+    json_schema: msgspec.Raw | None = None
+
+
+class _SchemaHolder(msgspec.Struct):
+    schema: msgspec.Raw | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+
+
+class _Tool(msgspec.Struct):
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+class ChatRequest(msgspec.Struct, kw_only=True):
+    """The members that the daemon itself reads. Everything else is forwarded unseen."""
+
+    model: str
+    messages: list[msgspec.Raw]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    temperature: float | None = None
+    logprobs: bool | None = None
+    response_format: _ResponseFormat | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: msgspec.Raw | None = None
+    user: str | None = None
+    safety_identifier: str | None = None
+
+    @property
+    def output_bound(self) -> int | None:
+        """The caller's bound on output tokens. An explicit zero is a bound, not an absence."""
+        newer = self.max_completion_tokens
+        return newer if newer is not None else self.max_tokens
+
+    @property
+    def asks(self) -> Asks:
+        """The form of answer asked for."""
+        form = self.response_format or _ResponseFormat()
+        schema = None
+        if form.json_schema is not None:
+            schema = msgspec.json.decode(form.json_schema, type=_SchemaHolder).schema
+        return Asks(
+            json_object=form.type in ("json_object", "json_schema"),
+            json_schema=schema,
+            tools=tuple(tool.function.name for tool in self.tools or ()),
+            tool_required=_requires_tool(self.tool_choice),
+        )
+
+
+def _requires_tool(choice: msgspec.Raw | None) -> bool:
+    return choice is not None and bytes(choice) not in (b'"auto"', b'"none"', b"null")
+
+
+_read_request = msgspec.json.Decoder(ChatRequest)
+_read_fields = msgspec.json.Decoder(Fields)
+
+
+def parse_request(body: bytes) -> tuple[ChatRequest, Fields]:
+    """A request's body as what we read of it and as its raw members.
+
+    Raises `WireError` naming the member that is wrong.
+    """
+    try:
+        chat = _read_request.decode(body)
+        fields = _read_fields.decode(body)
+    except msgspec.ValidationError as error:
+        raise WireError(*_explain(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise WireError(f"the body is not valid JSON: {error}") from None
+    except RecursionError:
+        raise WireError("the body is nested too deeply") from None
+    _check_bounds(chat)
+    return chat, fields
+
+
+def _explain(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    message, _, path = str(error).partition(" - at `$.")
+    if "missing required field" in message:
+        return message, message.split("`")[1]
+    return (f"{message} at {path.rstrip('`')}", path.rstrip("`")) if path else (message, None)
+
+
+def _check_bounds(chat: ChatRequest) -> None:
+    if not chat.messages:
+        raise WireError("messages must not be empty", "messages")
+    if chat.n is not None and not 1 <= chat.n <= MAX_CHOICES:
+        raise WireError(f"n must be from 1 to {MAX_CHOICES}", "n")
+    bound = chat.output_bound
+    if bound is not None and not 1 <= bound <= MAX_OUTPUT_TOKENS:
+        name = "max_tokens" if chat.max_completion_tokens is None else "max_completion_tokens"
+        raise WireError(f"{name} must be from 1 to {MAX_OUTPUT_TOKENS}", name)
+
+
+class _Part(msgspec.Struct):
+    text: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: str = ""
+    content: str | list[_Part] | None = None
+
+
+_read_message = msgspec.json.Decoder(_Message)
+
+
+def last_question(messages: Sequence[msgspec.Raw]) -> str:
+    """The text of the caller's last own message; empty when there is none."""
+    for raw in reversed(messages):
+        try:
+            message = _read_message.decode(raw)
+        except msgspec.ValidationError:
+            continue
+        if message.role == "user":
+            content = message.content or ""
+            return content if isinstance(content, str) else "\n".join(p.text for p in content)
+    return ""
+
+
+def upstream_fields(
+    fields: Mapping[str, msgspec.Raw],
+    model: Model,
+    *,
+    output_bound: int | None,
+    stream: bool,
+    logprobs: bool,
+) -> Fields:
+    """The members to send to this model's provider.
+
+    `output_bound` replaces the caller's own; `None` leaves it as it was sent. Streams always
+    ask for their usage; `logprobs` asks for log-probabilities that the caller did not.
+    """
+    sent = dict(fields)
+    sent["model"] = _raw(model.upstream_name)
+    if output_bound is not None:
+        sent.pop("max_tokens", None)
+        sent.pop("max_completion_tokens", None)
+        # Reasoning models refuse the older name; many compatible servers know only that one.
+        newer = "reasoning" in model.capabilities
+        sent["max_completion_tokens" if newer else "max_tokens"] = _raw(output_bound)
+    if stream:
+        sent["stream"] = _raw(True)
+        options = msgspec.json.decode(sent.get("stream_options", b"null")) or {}
+        sent["stream_options"] = _raw({**options, "include_usage": True})
+    if logprobs:
+        sent["logprobs"] = _raw(True)
+    return sent
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+# --- answers --------------------------------------------------------------------------------
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _FunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    function: _FunctionDelta | None = None
+
+
+class _Words(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _TokenLogprob(msgspec.Struct):
+    logprob: float = 0.0
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_TokenLogprob] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Words | None = None
+    message: _Words | None = None
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: msgspec.Raw | None = None
+
+
+_read_answer = msgspec.json.Decoder(_Answer)
+
+
+class UpstreamSaidError(WireError):
+    """A well-formed answer that says only that something went wrong."""
+
+
+def parse_event(raw: bytes, *, whole: bool) -> Event:
+    """A chunk of a stream, or a whole answer.
+
+    Raises `UpstreamSaidError` for an error object and `WireError` for anything else that is not
+    an answer.
+    """
+    try:
+        answer = _read_answer.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a chat completion: {error}") from None
+    if answer.error is not None and bytes(answer.error) != b"null":
+        raise UpstreamSaidError(_error_message(answer.error))
+    if answer.choices is None and answer.usage is None:
+        raise WireError("not a chat completion: it has neither choices nor usage")
+    usage = _usage(answer.usage) if answer.usage else None
+    first = next((choice for choice in answer.choices or () if choice.index == 0), None)
+    if first is None:
+        if whole:
+            raise WireError("not a chat completion: it has no choices")
+        return Event(raw=raw, has_choices=bool(answer.choices), usage=usage)
+    return _event(raw, whole, first, usage)
+
+
+def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Event:
+    words = choice.delta or choice.message or _Words()
+    tokens = (choice.logprobs.content if choice.logprobs else None) or ()
+    return Event(
+        raw=raw,
+        whole=whole,
+        text=words.content or "",
+        refusal=words.refusal or "",
+        tool_deltas=tuple(
+            ToolDelta(
+                position if call.index is None else call.index,
+                (call.function and call.function.name) or "",
+                (call.function and call.function.arguments) or "",
+            )
+            for position, call in enumerate(words.tool_calls or ())
+        ),
+        finish_reason=choice.finish_reason,
+        usage=usage,
+        logprob_sum=sum(token.logprob for token in tokens),
+        logprob_count=len(tokens),
+    )
+
+
+def _error_message(error: msgspec.Raw) -> str:
+    content: Any = msgspec.json.decode(error)
+    if isinstance(content, dict):
+        content = content.get("message", content)
+    return str(content)[:500]
+
+
+def _usage(usage: _Usage) -> Usage:
+    into = usage.prompt_tokens_details or _InputDetails()
+    out = usage.completion_tokens_details or _OutputDetails()
+    return Usage(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cache_read_tokens=into.cached_tokens or 0,
+        cache_write_tokens=into.cache_write_tokens or 0,
+        input_audio_tokens=into.audio_tokens or 0,
+        output_audio_tokens=out.audio_tokens or 0,
+        reasoning_tokens=out.reasoning_tokens or 0,
+    )
+
+
+class Collector:
+    """Folds the events of one attempt into the answer they make."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._tools: dict[int, tuple[list[str], list[str]]] = {}
+        self._logprob_sum = 0.0
+        self._logprob_count = 0
+
+    def add(self, event: Event) -> None:
+        """One more event. Usage may sit on any of them; the last one counts."""
+        if event.text:
+            self._text.append(event.text)
+        if event.refusal:
+            self._refusal.append(event.refusal)
+        for delta in event.tool_deltas:
+            names, arguments = self._tools.setdefault(delta.index, ([], []))
+            names.append(delta.name)
+            arguments.append(delta.arguments)
+        self.finish_reason = event.finish_reason or self.finish_reason
+        self.usage = event.usage or self.usage
+        self._logprob_sum += event.logprob_sum
+        self._logprob_count += event.logprob_count
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return "".join(self._text)
+
+    def completion(self) -> Completion:
+        """The answer so far."""
+        count = self._logprob_count
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason,
+            tool_calls=tuple(
+                ("".join(names), "".join(arguments))
+                for _, (names, arguments) in sorted(self._tools.items())
+            ),
+            refusal="".join(self._refusal) or None,
+            mean_logprob=self._logprob_sum / count if count else None,
+            usage=self.usage,
+        )
+
+
+# --- what the caller did not ask for is taken out again -----------------------------------------
+
+
+def without_usage(raw: bytes) -> bytes:
+    """The chunk without its usage."""
+    fields = _read_fields.decode(raw)
+    fields.pop("usage", None)
+    return msgspec.json.encode(fields)
+
+
+class _Choices(msgspec.Struct):
+    choices: list[Fields] = []
+
+
+def without_logprobs(raw: bytes) -> bytes:
+    """The chunk or answer without log-probabilities."""
+    fields = _read_fields.decode(raw)
+    choices = msgspec.json.decode(raw, type=_Choices).choices
+    for choice in choices:
+        choice.pop("logprobs", None)
+    fields["choices"] = _raw(choices)
+    return msgspec.json.encode(fields)
+
+
+def with_cost(raw: bytes, cost: msgspec.Raw, details: msgspec.Raw) -> bytes:
+    """The chunk with what the call cost beside its usage."""
+    fields = _read_fields.decode(raw)
+    usage = msgspec.json.decode(fields["usage"], type=Fields)
+    fields["usage"] = _raw({**usage, "cost": cost, "cost_details": details})
+    return msgspec.json.encode(fields)
