@@ -1,33 +1,28 @@
-"""Where things are when nobody says. The environment is passed in."""
+"""Where the daemon's files are when nobody says. The environment is passed in."""
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 SOCKET_NAME = "cascaded.sock"
-APPLICATION = "cascaded"
+CONFIG_NAME = "cascaded.toml"
 
 
 def socket_path(env: Mapping[str, str], uid: int) -> str:
-    """The daemon's socket: systemd's runtime directory, else the person's, else a private one
-    under `/tmp`."""
-    for folder in (_first(env, "RUNTIME_DIRECTORY"), _first(env, "XDG_RUNTIME_DIR")):
-        if folder:
-            return str(PurePosixPath(folder, SOCKET_NAME))
-    return str(PurePosixPath("/tmp", f"{APPLICATION}-{uid}", SOCKET_NAME))  # noqa: S108
+    """In systemd's runtime directory, else in the person's, else in a private one in `/tmp`."""
+    folder = _folder(env, "RUNTIME_DIRECTORY") or _folder(env, "XDG_RUNTIME_DIR")
+    return f"{folder or f'/tmp/cascaded-{uid}'}/{SOCKET_NAME}"
 
 
-def models_path(env: Mapping[str, str], uid: int) -> str:
-    """Where pulled models are kept: systemd's cache directory, else the person's, else `/tmp`."""
-    if folder := _first(env, "CACHE_DIRECTORY"):
-        return str(PurePosixPath(folder, "models"))
-    if folder := _first(env, "XDG_CACHE_HOME"):
-        return str(PurePosixPath(folder, APPLICATION, "models"))
-    if folder := _first(env, "HOME"):
-        return str(PurePosixPath(folder, ".cache", APPLICATION, "models"))
-    return str(PurePosixPath("/tmp", f"{APPLICATION}-{uid}", "models"))  # noqa: S108
+def config_path(env: Mapping[str, str]) -> str | None:
+    """In systemd's configuration directory, else in the person's; `None` where none is known."""
+    if own := _folder(env, "CONFIGURATION_DIRECTORY"):
+        return f"{own}/{CONFIG_NAME}"
+    home = _folder(env, "HOME")
+    base = _folder(env, "XDG_CONFIG_HOME") or (f"{home}/.config" if home else "")
+    return f"{base}/cascaded/{CONFIG_NAME}" if base else None
 
 
-def _first(env: Mapping[str, str], name: str) -> str:
-    """The variable's first folder (systemd joins several with colons), if it is absolute."""
-    folder = env.get(name, "").partition(":")[0]
-    return folder if folder.startswith("/") else ""
+def _folder(env: Mapping[str, str], variable: str) -> str:
+    """The variable's folder, if it is absolute. systemd joins several with colons; the first is
+    the service's own."""
+    folder = env.get(variable, "").partition(":")[0]
+    return folder.rstrip("/") if folder.startswith("/") else ""

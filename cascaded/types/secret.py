@@ -34,7 +34,8 @@ class Secret:
 
     def matches(self, candidate: str) -> bool:
         """Whether `candidate` is the secret, in constant time."""
-        return hmac.compare_digest(self._value.encode(), candidate.encode())
+        ours, theirs = (text.encode("utf-8", "surrogatepass") for text in (self._value, candidate))
+        return hmac.compare_digest(ours, theirs)
 
     def __repr__(self) -> str:
         return f"Secret({self._source})"

@@ -17,8 +17,8 @@ type Fault = (usize, usize, String);
 ///
 /// Returns `(table, faults)`. A table is `{key: (line, kind, value)}` in the order of the text;
 /// `kind` is TOML's word for the type, and `value` is a `str` (strings, dates, floats as written),
-/// `int` (64 bits), `bool`, `list` of such triples or another such table. With faults the table is
-/// what could be made out. Nesting is bounded by the parser (80 levels).
+/// `int` (64 bits), `bool`, `list` of such triples or another such table. With faults (the first of
+/// each line) the table is what could be made out. The parser bounds nesting (80 levels).
 #[pyfunction]
 pub fn toml_tree<'py>(py: Python<'py>, text: &str) -> PyResult<(Bound<'py, PyDict>, Vec<Fault>)> {
     let (document, errors) = py.detach(|| DeTable::parse_recoverable(text));
@@ -29,13 +29,10 @@ pub fn toml_tree<'py>(py: Python<'py>, text: &str) -> PyResult<(Bound<'py, PyDic
     };
     for error in errors {
         let start = error.span().map_or(text.len(), |span| span.start);
-        reader.fault(start, error.message());
+        reader.faults.push((start, error.message().to_owned()));
     }
     let table = reader.table(document.get_ref())?;
-    reader
-        .faults
-        .sort_by_key(|&(line, column, _)| (line, column));
-    Ok((table, reader.faults))
+    Ok((table, reader.faults_by_line()))
 }
 
 /// Where the lines of a text begin.
@@ -74,13 +71,22 @@ impl<'t> Places<'t> {
 struct Reader<'py, 't> {
     py: Python<'py>,
     places: Places<'t>,
-    faults: Vec<Fault>,
+    /// Byte offset and message.
+    faults: Vec<(usize, String)>,
 }
 
 impl<'py> Reader<'py, '_> {
-    fn fault(&mut self, offset: usize, message: &str) {
-        let place = (self.places.line(offset), self.places.column(offset));
-        self.faults.push((place.0, place.1, message.to_owned()));
+    /// One fault a line: the parser's second thoughts about a broken line only confuse, and
+    /// counting columns for all of them would be quadratic in a long line.
+    fn faults_by_line(mut self) -> Vec<Fault> {
+        self.faults.sort_by_key(|&(offset, _)| offset);
+        self.faults
+            .dedup_by_key(|(offset, _)| self.places.line(*offset));
+        let placed = self.faults.into_iter().map(|(offset, message)| {
+            let (line, column) = (self.places.line(offset), self.places.column(offset));
+            (line, column, message)
+        });
+        placed.collect()
     }
 
     fn table(&mut self, table: &DeTable<'_>) -> PyResult<Bound<'py, PyDict>> {
@@ -110,7 +116,8 @@ impl<'py> Reader<'py, '_> {
             DeValue::Integer(digits) => {
                 let number = i64::from_str_radix(digits.as_str(), digits.radix());
                 if number.is_err() {
-                    self.fault(start, "integer out of range, expected at most 64 bits");
+                    let message = "integer out of range, expected at most 64 bits";
+                    self.faults.push((start, message.to_owned()));
                 }
                 self.python(number.unwrap_or_default())
             }

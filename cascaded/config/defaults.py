@@ -1,0 +1,106 @@
+"""What the file does not say: built-in models, and values that follow from others."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeVar
+
+import msgspec
+
+from cascaded.config.schema import (
+    AUTO,
+    BUILT_IN_MODELS,
+    DEFAULT_LADDER,
+    EMBEDDED,
+    LADDER_PREFIX,
+    Config,
+    Embedded,
+    Ladder,
+    Model,
+    OpenAICompatible,
+    Provider,
+)
+from cascaded.config.toml import Node
+
+S = TypeVar("S", bound=msgspec.Struct)
+V = TypeVar("V")
+
+# Of each pair the first must not be longer than the second; unset, it follows it down.
+PROVIDER_BOUNDS = (
+    ("first_token_timeout_s", "total_timeout_s"),
+    ("idle_timeout_s", "total_timeout_s"),
+    ("connect_timeout_s", "first_token_timeout_s"),
+    ("backoff_s", "backoff_max_s"),
+)
+
+
+def complete(config: Config, document: Node, socket: str) -> Config:
+    """The configuration with everything filled in that the document leaves out.
+
+    `socket` is the path for a daemon whose file names none.
+    """
+    server = config.server if config.server.socket else _with(config.server, socket=socket)
+    built_in = not _names(document, "models")
+    models = BUILT_IN_MODELS if built_in else config.models
+    ladders = config.ladders
+    if built_in and not _names(document, "ladders"):
+        ladders = _frozen({DEFAULT_LADDER: Ladder(rungs=tuple(models))})
+    longest = min(config.cascade.max_prompt_bytes, server.max_body_bytes)
+    prompt_set = document.has(("cascade", "max_prompt_bytes"))
+    return _with(
+        config,
+        server=server,
+        models=_frozen({name: _named(name, model) for name, model in models.items()}),
+        ladders=ladders,
+        providers=_providers(config, models, document),
+        aliases=_aliases(config, ladders),
+        cascade=config.cascade if prompt_set else _with(config.cascade, max_prompt_bytes=longest),
+    )
+
+
+def _named(name: str, model: Model) -> Model:
+    return model if model.upstream_name else _with(model, upstream_name=name)
+
+
+def _providers(
+    config: Config, models: Mapping[str, Model], document: Node
+) -> Mapping[str, Provider]:
+    providers: dict[str, Provider] = {
+        name: _bounded(provider, name, document) for name, provider in config.providers.items()
+    }
+    wanted = any(model.provider == EMBEDDED for model in models.values())
+    if wanted and not document.has(("providers", EMBEDDED)):
+        providers[EMBEDDED] = Embedded()
+    return _frozen(providers)
+
+
+def _bounded(provider: Provider, name: str, document: Node) -> Provider:
+    """Timeouts that are not set follow those that are."""
+    if not isinstance(provider, OpenAICompatible):
+        return provider
+    for lesser, greater in PROVIDER_BOUNDS:
+        if not document.has(("providers", name, lesser)):
+            least = min(getattr(provider, lesser), getattr(provider, greater))
+            provider = _with(provider, **{lesser: least})
+    return provider
+
+
+def _aliases(config: Config, ladders: Mapping[str, Ladder]) -> Mapping[str, str]:
+    taken = {*config.aliases, *(alias for ladder in ladders.values() for alias in ladder.aliases)}
+    only = next(iter(ladders)) if len(ladders) == 1 else None
+    name = DEFAULT_LADDER if DEFAULT_LADDER in ladders else only
+    if name is None or AUTO in taken:
+        return config.aliases
+    return _frozen({**config.aliases, AUTO: LADDER_PREFIX + name})
+
+
+def _names(document: Node, table: str) -> Mapping[str, Node]:
+    node = document.child(table)
+    return node.entries() if node else {}
+
+
+def _with(struct: S, **changes: object) -> S:
+    return msgspec.structs.replace(struct, **changes)
+
+
+def _frozen(mapping: Mapping[str, V]) -> Mapping[str, V]:
+    return MappingProxyType(dict(mapping))

@@ -1,0 +1,81 @@
+"""The effective configuration, for people and programs. Secrets show as their references."""
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from cascaded.config.mistakes import quoted_key
+from cascaded.config.schema import Config
+from cascaded.types.secret import Secret
+
+_OVERRULED = {"threshold": "thresholds"}
+"""Settings that say nothing beside another one."""
+
+
+def explain(config: Config) -> str:
+    """It as TOML that can be loaded again, and gives the same."""
+    return "\n".join(_table(effective(config), ())).strip() + "\n"
+
+
+def effective(config: Config) -> dict[str, Any]:
+    """It as plain data (`dict`, `list`, `str`, `int`, `float`, `bool`): amounts as exact decimal
+    texts, secrets as references, settings without a value left out."""
+    plain = _plain(config)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, msgspec.Struct):
+        return _settings(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return value.source if isinstance(value, Secret) else value
+
+
+def _settings(struct: msgspec.Struct) -> dict[str, Any]:
+    tag_field, tag = struct.__struct_config__.tag_field, struct.__struct_config__.tag
+    settings: dict[str, Any] = {tag_field: tag} if tag_field else {}
+    for name in struct.__struct_fields__:
+        value = getattr(struct, name)
+        overruled = name in _OVERRULED and getattr(struct, _OVERRULED[name])
+        if value is not None and not overruled:
+            settings[name] = _plain(value)
+    return settings
+
+
+def _table(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+    if path and plain:
+        yield f"\n[{'.'.join(map(_key, path))}]"
+    for name, value in plain.items():
+        yield f"{_key(name)} = {_value(value)}"
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _table(value, (*path, name))
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _string(value) if isinstance(value, str) else repr(value)
+
+
+def _key(name: str) -> str:
+    key = quoted_key(name)
+    return key if key == name else _string(name)
+
+
+def _string(text: str) -> str:
+    """A TOML basic string: JSON's escapes, and one for the delete character."""
+    return msgspec.json.encode(text).decode().replace("\x7f", "\\u007f")

@@ -1,0 +1,363 @@
+"""What one setting asks of another: names that must exist, bounds that must agree."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from cascaded.config.defaults import PROVIDER_BOUNDS
+from cascaded.config.kinds import AMOUNT
+from cascaded.config.mistakes import KeyPath, Report, looks_secret, quoted_key, shown
+from cascaded.config.schema import (
+    LADDER_PREFIX,
+    MAX_SOCKET_PATH_BYTES,
+    PER_MTOK,
+    PRICED_PARTS,
+    Config,
+    Embedded,
+    Ladder,
+    Model,
+    OpenAICompatible,
+)
+from cascaded.config.secrets import is_literal, unreadable
+from cascaded.config.toml import Node
+
+MIN_TCP_KEY_CHARS: Final = 16
+MAX_PORT: Final = 65_535
+LOOPBACK: Final = "127.0.0.1"
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):([0-9]{1,5})")
+_SENSITIVE_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
+)
+_OUR_HEADERS = frozenset(
+    {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
+)
+_ENDPOINT = "/chat/completions"
+_NOT_BUILT = {
+    "balanced": "it needs semantic similarity and toxicity checks",
+    "strict": "it needs hallucination checks by self-consistency",
+}
+
+ReadFile = Callable[[Path], bytes]
+
+
+def check_relations(config: Config, document: Node, report: Report, read_file: ReadFile) -> None:
+    """Note every mistake that no setting shows alone. `config` is complete (see `defaults`)."""
+    _Relations(config, document, report, read_file).check()
+
+
+class _Relations:
+    def __init__(self, config: Config, document: Node, report: Report, read_file: ReadFile) -> None:
+        self._config = config
+        self._document = document
+        self._read_file = read_file
+        self._report = report
+        # A name counts even where its table has mistakes: those are told already.
+        self._providers = self._names("providers", config.providers)
+        self._models = self._names("models", config.models)
+        self._ladders = self._names("ladders", config.ladders)
+
+    def check(self) -> None:
+        self._check_server()
+        for name, provider in self._config.providers.items():
+            if isinstance(provider, OpenAICompatible):
+                self._check_upstream(("providers", name), provider)
+        for name, model in self._config.models.items():
+            self._check_model(("models", name), model)
+        for name, ladder in self._config.ladders.items():
+            self._check_ladder(("ladders", name), ladder)
+        self._check_aliases()
+        self._check_limits()
+
+    def _names(self, table: str, sound: Mapping[str, object]) -> set[str]:
+        node = self._document.child(table)
+        return {*sound, *(node.entries() if node else ())}
+
+    # [server]
+
+    def _check_server(self) -> None:
+        server = self._config.server
+        if len(server.socket.encode()) > MAX_SOCKET_PATH_BYTES:
+            self._report.add(
+                ("server", "socket"),
+                f"{shown(server.socket)} is too long for a socket",
+                f"at most {MAX_SOCKET_PATH_BYTES} bytes",
+            )
+        if server.tcp is not None:
+            self._check_tcp(server.tcp)
+        callers: dict[str, str] = {}
+        for name, key in server.tcp_keys.items():
+            path = ("server", "tcp_keys", name)
+            if len(key.reveal()) < MIN_TCP_KEY_CHARS:
+                self._report.add(
+                    path,
+                    "the key is too short to be safe",
+                    f"at least {MIN_TCP_KEY_CHARS} characters",
+                )
+            other = callers.setdefault(key.reveal(), name)
+            if other != name:
+                self._report.add(path, f"it is the key of {shown(other)} too", "a key of its own")
+
+    def _check_tcp(self, tcp: str) -> None:
+        path = ("server", "tcp")
+        expected = "a loopback address and a port"
+        address = _ADDRESS.fullmatch(tcp)
+        port = int(address[2]) if address else 0
+        if not address or port > MAX_PORT:
+            bare_port = tcp.removeprefix(":")
+            near = f"{LOOPBACK}:{bare_port}" if bare_port.isdecimal() else f"{LOOPBACK}:8080"
+            self._report.add(path, f"{shown(tcp)} is not host:port", expected, near)
+        elif not _is_loopback(address[1].strip("[]")):
+            self._report.add(
+                path,
+                f"{shown(tcp)} is not only for this machine",
+                expected,
+                f"{LOOPBACK}:{port}",
+            )
+        keys = self._document.child("server")
+        if not keys or not (keys.child("tcp_keys") or Node(1, "table", {})).entries():
+            self._report.add(
+                ("server", "tcp_keys"),
+                "missing: over TCP every caller needs a key",
+                'a table [server.tcp_keys] with NAME = "env:VARIABLE"',
+            )
+
+    # [providers.NAME]
+
+    def _check_upstream(self, path: KeyPath, provider: OpenAICompatible) -> None:
+        self._check_base_url((*path, "base_url"), provider.base_url)
+        if provider.proxy:
+            self._check_proxy((*path, "proxy"), provider)
+        for name, value in provider.headers.items():
+            at = (*path, "headers", name)
+            if name.lower() in _OUR_HEADERS:
+                self._report.add(at, "this header is ours to set", "another header")
+            elif is_literal(value) and _is_sensitive(name, value.reveal()):
+                self._report.add(
+                    at, "a secret may not stand in the file", '"env:NAME" or another reference'
+                )
+            elif name.lower() == "authorization" and provider.api_key:
+                self._report.add(at, "api_key sets this header already", "one of the two")
+        for lesser, greater in PROVIDER_BOUNDS:
+            self._check_order(path, provider, lesser, greater)
+        if provider.ca_file:
+            data = self._check_file((*path, "ca_file"), provider.ca_file)
+            if data is not None and b"-----BEGIN" not in data:
+                self._report.add(
+                    (*path, "ca_file"), "it holds no certificate", "a file of certificates in PEM"
+                )
+
+    def _check_base_url(self, path: KeyPath, text: str) -> None:
+        expected = "a URL such as https://api.openai.com/v1"
+        url = _url(text, ("http", "https"))
+        if url is None:
+            self._report.add(path, "not a URL with http:// or https:// and a host", expected)
+        elif url.username is not None or url.password is not None:
+            self._report.add(path, "a URL may not carry a password", "api_key for the secret")
+        elif url.query or url.fragment:
+            self._report.add(path, "it has a query or a fragment", expected)
+        elif url.path.rstrip("/").endswith(_ENDPOINT):
+            near = text.rstrip("/").removesuffix(_ENDPOINT)
+            self._report.add(path, f"{_ENDPOINT} is added to it", "where the API begins", near)
+
+    def _check_proxy(self, path: KeyPath, provider: OpenAICompatible) -> None:
+        assert provider.proxy is not None
+        url = _url(provider.proxy.reveal(), ("http", "https"))
+        if url is None:
+            self._report.add(
+                path, "not the URL of an HTTP proxy", "a URL such as http://proxy:3128"
+            )
+        elif url.password is not None and is_literal(provider.proxy):
+            self._report.add(
+                path, "a secret may not stand in the file", '"env:NAME" or another reference'
+            )
+        elif provider.uds:
+            self._report.add(path, "a Unix socket is not reached by proxy", "proxy or uds")
+
+    def _check_order(
+        self, path: KeyPath, provider: OpenAICompatible, lesser: str, greater: str
+    ) -> None:
+        low, high = getattr(provider, lesser), getattr(provider, greater)
+        if low > high:
+            at = (*path, lesser)
+            self._report.add(at, f"{low:g} is longer than {greater}", f"at most {high:g}")
+
+    def _check_file(self, path: KeyPath, name: str) -> bytes | None:
+        try:
+            return self._read_file(Path(name))
+        except (OSError, ValueError) as fault:
+            self._report.add(path, unreadable(Path(name), fault), "a file that the daemon may read")
+            return None
+
+    # [models.NAME]
+
+    def _check_model(self, path: KeyPath, model: Model) -> None:
+        if model.provider not in self._providers:
+            self._unknown(
+                (*path, "provider"),
+                model.provider,
+                self._providers,
+                "providers",
+            )
+        self._check_price(path, model)
+        self._check_reference(path, model)
+        if model.vocabulary and model.tokenizer_file:
+            self._report.add((*path, "tokenizer_file"), "vocabulary is set too", "one of the two")
+        elif model.tokenizer_file:
+            self._check_file((*path, "tokenizer_file"), model.tokenizer_file)
+        window, most = model.context_window, model.max_output_tokens
+        if window and most and most > window:
+            self._report.add(
+                (*path, "max_output_tokens"),
+                f"{most} is more than context_window",
+                f"at most {window}",
+            )
+
+    def _check_price(self, path: KeyPath, model: Model) -> None:
+        priced = self._set_keys(model, ("input", "output", *PRICED_PARTS), "request_usd")
+        if model.free:
+            for key in priced:
+                self._report.add((*path, key), "a free model has no price", "free or a price")
+        elif priced:
+            self._check_both(path, model, "input", "output")
+        elif isinstance(self._config.providers.get(model.provider), Embedded):
+            self._report.add(
+                (*path, "free"),
+                "missing: no catalogue knows what a model on this machine costs",
+                "free = true, or a price",
+            )
+
+    def _check_reference(self, path: KeyPath, model: Model) -> None:
+        priced = self._set_keys(model, ("reference_input", "reference_output"), "reference_model")
+        if not model.free:
+            for key in priced:
+                self._report.add((*path, key), "only for a free model", "free = true, or none")
+        elif model.reference_model and len(priced) > 1:
+            at = (*path, "reference_model")
+            self._report.add(at, "reference prices are set too", "one of the two")
+        elif priced and not model.reference_model:
+            self._check_both(path, model, "reference_input", "reference_output")
+
+    def _check_both(self, path: KeyPath, model: Model, *parts: str) -> None:
+        for part in parts:
+            key = part + PER_MTOK
+            if getattr(model, key) is None:
+                self._report.add((*path, key), "missing beside the other prices", AMOUNT)
+
+    def _set_keys(self, model: Model, parts: tuple[str, ...], *keys: str) -> list[str]:
+        every = (*(part + PER_MTOK for part in parts), *keys)
+        return [key for key in every if getattr(model, key) is not None]
+
+    # [ladders.NAME]
+
+    def _check_ladder(self, path: KeyPath, ladder: Ladder) -> None:
+        for index, rung in enumerate(ladder.rungs):
+            if rung not in self._models:
+                self._unknown((*path, "rungs", index), rung, self._models, "models")
+        if not ladder.thresholds:
+            return
+        at = (*path, "thresholds")
+        if self._document.has((*path, "threshold")):
+            self._report.add(at, "threshold is set too", "one of the two")
+        elif len(ladder.thresholds) != len(ladder.rungs):
+            self._report.add(
+                at,
+                f"{len(ladder.thresholds)} thresholds for {len(ladder.rungs)} rungs",
+                "one for each rung",
+            )
+
+    # Aliases, here and in ladders
+
+    def _check_aliases(self) -> None:
+        owners: dict[str, KeyPath] = {alias: ("aliases", alias) for alias in self._config.aliases}
+        for alias, path in self._ladder_aliases():
+            first = owners.setdefault(alias, path)
+            if first != path:
+                where = " at line " + str(self._document.line_of(first))
+                self._report.add(path, f"{shown(alias)} is an alias already{where}", "it once")
+        for alias, target in self._config.aliases.items():
+            self._check_target(("aliases", alias), target, set(owners))
+        self._check_cycles()
+
+    def _ladder_aliases(self) -> Iterator[tuple[str, KeyPath]]:
+        for name, ladder in self._config.ladders.items():
+            for index, alias in enumerate(ladder.aliases):
+                yield alias, ("ladders", name, "aliases", index)
+
+    def _check_target(self, path: KeyPath, target: str, aliases: set[str]) -> None:
+        ladders = {LADDER_PREFIX + name for name in self._ladders}
+        if target in ladders | self._models | aliases:
+            return
+        if target in self._ladders:
+            self._report.add(
+                path, "a ladder goes by its full name", "cascade/NAME", LADDER_PREFIX + target
+            )
+        else:
+            message = f"there is no {shown(target)}"
+            near = self._report.nearest(target, ladders | self._models | aliases)
+            self._report.add(path, message, "cascade/NAME, a model or another alias", near)
+
+    def _check_cycles(self) -> None:
+        aliases = self._config.aliases
+        done: set[str] = set()
+        for alias in aliases:
+            trail: dict[str, None] = {}
+            name = alias
+            while name in aliases and name not in done and name not in trail:
+                trail[name] = None
+                name = aliases[name]
+            if name in trail:
+                around = [*trail][[*trail].index(name) :]
+                chain = " → ".join(map(shown, [*around, name]))
+                self._report.add(("aliases", name), f"it leads back to itself: {chain}", "an end")
+            done |= trail.keys()
+
+    # [cascade], [quality]
+
+    def _check_limits(self) -> None:
+        prompt, body = self._config.cascade.max_prompt_bytes, self._config.server.max_body_bytes
+        if prompt > body:
+            self._report.add(
+                ("cascade", "max_prompt_bytes"),
+                f"{prompt} is more than server.max_body_bytes",
+                f"at most {body}",
+            )
+        mode = self._config.quality.mode
+        if mode in _NOT_BUILT:
+            self._report.add(
+                ("quality", "mode"),
+                f"{shown(mode)} is not available in this version: {_NOT_BUILT[mode]}",
+                '"fast"',
+            )
+
+    def _unknown(self, path: KeyPath, name: str, known: set[str], table: str) -> None:
+        near = self._report.nearest(name, sorted(known))
+        expected = f"a name that has a table [{table}.{quoted_key(name)}]"
+        self._report.add(path, f"there is no {shown(name)}", expected, near)
+
+
+def _is_sensitive(header: str, value: str) -> bool:
+    return header.lower() in _SENSITIVE_HEADERS or looks_secret(value)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _url(text: str, schemes: tuple[str, ...]) -> SplitResult | None:
+    """The parts of a URL with a host, or `None`."""
+    if not text.isascii() or not text.isprintable() or " " in text:
+        return None
+    try:
+        url = urlsplit(text)
+        sound = url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return None
+    return url if sound else None

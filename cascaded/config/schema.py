@@ -1,0 +1,469 @@
+"""The configuration: every setting, its type, its bounds and its default.
+
+This is the only list of settings there is: the checker, `config show` and the reference read it
+from here. Names end in their unit. A setting that may be left out and has no default is `None`.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from cascaded.types.model import Price, Rates, StreamMode
+from cascaded.types.money import parse_usd, parse_usd_per_mtok
+from cascaded.types.secret import Secret
+
+KIB = 1024
+MIB = 1024 * KIB
+LADDER_PREFIX = "cascade/"
+"""How callers name a ladder: `cascade/<name>`."""
+AUTO = "auto"
+DEFAULT_LADDER = "default"
+EMBEDDED = "embedded"
+
+MAX_PROVIDERS = 64
+MAX_MODELS = 4096
+MAX_LADDERS = 64
+MAX_RUNGS = 8
+MAX_ALIASES = 1024
+MAX_LADDER_ALIASES = 64
+MAX_HEADERS = 32
+MAX_TCP_KEYS = 1024
+MAX_SOCKET_PATH_BYTES = 107
+"""What the kernel leaves for a path in `sockaddr_un`."""
+DAY_S = 86_400
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+def _says(expected: str) -> dict[str, Any]:
+    return {"expected": expected}
+
+
+_PATH = r"\A/[^\0]*\Z"
+Path = Annotated[
+    str, Meta(pattern=_PATH, max_length=4096, extra=_says("an absolute path, beginning with /"))
+]
+SocketPath = Annotated[
+    str,
+    Meta(
+        pattern=_PATH,
+        max_length=MAX_SOCKET_PATH_BYTES,
+        extra=_says(f"an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes"),
+    ),
+]
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z0-9][a-z0-9_-]*\Z",
+        max_length=64,
+        extra=_says("1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit"),
+    ),
+]
+ModelName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?!cascade/|auto\Z)[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
+        max_length=128,
+        extra=_says(
+            "1 to 128 of letters, digits and . _ : / @ + -, not auto and not beginning cascade/"
+        ),
+    ),
+]
+AliasName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?!cascade/)[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
+        max_length=128,
+        extra=_says("1 to 128 of letters, digits and . _ : / @ + -, not beginning cascade/"),
+    ),
+]
+ProviderRef = Annotated[str, Meta(extra=_says("a name of [providers]"))]
+ModelRef = Annotated[str, Meta(extra=_says("a name of [models]"))]
+Target = Annotated[str, Meta(extra=_says("cascade/NAME, a model or another alias"))]
+Url = Annotated[str, Meta(extra=_says("a URL such as https://api.openai.com/v1"))]
+Address = Annotated[
+    str, Meta(extra=_says('a loopback address and a port, such as "127.0.0.1:8080"'))
+]
+HeaderText = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[\x21-\x7e]+\Z",
+        max_length=256,
+        extra=_says("1 to 256 characters of printable ASCII without spaces"),
+    ),
+]
+Text = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[^\x00-\x1f\x7f]+\Z",
+        max_length=256,
+        extra=_says("1 to 256 characters, none of them a control character"),
+    ),
+]
+HeaderName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z",
+        max_length=128,
+        extra=_says("the name of an HTTP header, such as x-team"),
+    ),
+]
+OctalMode = Annotated[
+    str, Meta(pattern=r"\A0?[0-7]{3}\Z", extra=_says('an octal mode in quotes, such as "0660"'))
+]
+GroupName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[a-z_][a-z0-9_-]*\$?\Z",
+        max_length=32,
+        extra=_says("the name of a group of this system"),
+    ),
+]
+Seconds = Annotated[float, Meta(ge=0.001, le=DAY_S)]
+MaybeNoSeconds = Annotated[float, Meta(ge=0, le=DAY_S)]
+Score = Annotated[float, Meta(ge=0, le=1)]
+Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
+Usd = Annotated[Decimal, Meta(extra={"money": "usd"})]
+UsdPerMtok = Annotated[Decimal, Meta(extra={"money": "usd_per_mtok"})]
+LiteralOrSecret = Annotated[Secret, Meta(extra={"literal": True})]
+"""A text, or a reference to a secret. A literal's `source` is the text itself."""
+Vocabulary = Literal["cl100k_base", "o200k_base"]
+Capability = Literal["tools", "vision", "json_schema", "reasoning", "audio", "logprobs"]
+
+
+PER_MTOK = "_usd_per_mtok"
+PRICED_PARTS = tuple(name for name in Rates.__struct_fields__ if name not in ("input", "output"))
+"""Token classes that may have a price of their own."""
+
+
+class Server(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the daemon listens and how much it takes on."""
+
+    socket: SocketPath = ""
+    """The Unix socket. By default `cascaded.sock` in systemd's runtime directory, else in
+    `$XDG_RUNTIME_DIR`, else in `/tmp/cascaded-<uid>`."""
+    socket_mode: OctalMode = "0660"
+    """Permissions of the socket: who may write to it may use the daemon."""
+    socket_group: GroupName | None = None
+    """The group that owns the socket. By default the daemon's own."""
+    tcp: Address | None = None
+    """A second door on loopback TCP, `host:port`, for tools that cannot dial a socket; needs
+    `tcp_keys`. Port 0 takes a free one. By default there is none."""
+    tcp_keys: Annotated[Mapping[Name, Secret], Meta(max_length=MAX_TCP_KEYS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Name of each TCP caller, and the key that it must send."""
+    metrics_without_key: bool = False
+    """Whether `/metrics` answers over TCP without a key."""
+    max_body_bytes: Annotated[int, Meta(ge=KIB, le=1024 * MIB)] = 16 * MIB
+    """Longest request body; a longer one is refused with 413."""
+    max_header_bytes: Annotated[int, Meta(ge=KIB, le=MIB)] = 16 * KIB
+    """Longest request header; a longer one is refused with 400."""
+    max_concurrency: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    """Requests at work at once; one more is refused with 503 and `retry-after`."""
+    request_timeout_s: Seconds = 600.0
+    """Longest life of one request over all its attempts."""
+    drain_timeout_s: MaybeNoSeconds = 30.0
+    """How long a stopping daemon waits for requests at work."""
+    keepalive_timeout_s: MaybeNoSeconds = 75.0
+    """How long an idle connection is kept open."""
+
+    @property
+    def socket_mode_bits(self) -> int:
+        """`socket_mode` as a number."""
+        return int(self.socket_mode, 8)
+
+    @property
+    def tcp_address(self) -> tuple[str, int] | None:
+        """`tcp` as (host, port), an IPv6 host without its brackets."""
+        if self.tcp is None:
+            return None
+        host, _, port = self.tcp.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written about the daemon's work: one JSON object a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are still written."""
+    prompts: bool = False
+    """Whether prompts and answers are written too. Never unless asked."""
+    file: Path | None = None
+    """Where the lines go. By default to standard error."""
+
+
+class OpenAICompatible(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="openai_compatible"
+):
+    """An upstream that speaks OpenAI's chat completions: OpenAI, Azure, Groq, vLLM, Ollama …"""
+
+    base_url: Url
+    """Where its API begins, such as `https://api.openai.com/v1`."""
+    uds: SocketPath | None = None
+    """Dial this Unix socket instead of the URL's host."""
+    api_key: Secret | None = None
+    """Sent as `Authorization: Bearer`."""
+    organization: HeaderText | None = None
+    """Sent as `OpenAI-Organization`."""
+    project: HeaderText | None = None
+    """Sent as `OpenAI-Project`."""
+    headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
+        msgspec.field(default_factory=_nothing)
+    )
+    """Further headers of every call. Values are texts or references to secrets."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    proxy: LiteralOrSecret | None = None
+    """HTTP proxy, such as `http://proxy:3128`; with a password it must be a secret reference."""
+    connect_timeout_s: Seconds = 5.0
+    """Longest wait for a connection."""
+    first_token_timeout_s: Seconds = 60.0
+    """Longest wait for the first token of a stream."""
+    idle_timeout_s: Seconds = 60.0
+    """Longest silence between two pieces of a stream."""
+    total_timeout_s: Seconds = 300.0
+    """Longest life of one attempt. Shorter than a timeout above that is not set, it bounds it."""
+    max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    """Connections to it at once."""
+    max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    """Further tries of one attempt after a fault that is worth repeating."""
+    backoff_s: MaybeNoSeconds = 0.25
+    """First wait between tries; it doubles, with jitter."""
+    backoff_max_s: MaybeNoSeconds = 8.0
+    """Longest wait between tries."""
+    max_response_bytes: Annotated[int, Meta(ge=KIB, le=1024 * MIB)] = 32 * MIB
+    """Longest answer; a longer one is a fault of the provider."""
+    forward_caller_key: bool = False
+    """Whether the key that came with a call is passed on to it."""
+    bills_on_5xx: bool = False
+    """Whether an answer of 5xx may have been billed."""
+    cancel_stops_billing: bool = False
+    """Whether hanging up stops the bill at what was streamed."""
+    logprobs: bool = False
+    """Whether it can be asked for log-probabilities, which tell how sure a model is."""
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="embedded"):
+    """Models that run on this machine, in a child process, without a key."""
+
+    start: Literal["first_use", "boot"] = "first_use"
+    """When the models are loaded."""
+    models_dir: Path | None = None
+    """Where model files are kept. By default where `cascaded models pull` puts them."""
+    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    """Threads of one model. By default one for each core."""
+    context_size: Annotated[int, Meta(ge=256, le=10_000_000)] | None = None
+    """Tokens of context to make room for. By default each model's own."""
+    sources: Annotated[tuple[Literal["hub", "registry"], ...], Meta(min_length=1, max_length=2)] = (
+        "hub",
+        "registry",
+    )
+    """Where missing model files are sought, in order."""
+
+
+Provider = OpenAICompatible | Embedded
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One model as callers may use it.
+
+    Its price is looked up in the catalogue unless it stands here or the model is `free`. Prices
+    are US dollars for a million tokens, exact: `"0.15"`, `0.15` and `2` are all read as decimals.
+    """
+
+    provider: ProviderRef
+    """Who answers: a name of `[providers]`."""
+    upstream_name: Text = ""
+    """What the provider calls it. By default its name here."""
+    free: bool = False
+    """Whether it costs nothing. A model without a known price is refused unless it is."""
+    input_usd_per_mtok: UsdPerMtok | None = None
+    """Price of input tokens."""
+    output_usd_per_mtok: UsdPerMtok | None = None
+    """Price of output tokens."""
+    cache_read_usd_per_mtok: UsdPerMtok | None = None
+    """Price of input tokens read from the provider's cache. By default as input."""
+    cache_write_usd_per_mtok: UsdPerMtok | None = None
+    """Price of input tokens written to the provider's cache. By default as input."""
+    cache_write_1h_usd_per_mtok: UsdPerMtok | None = None
+    """Price of such tokens where they are kept for an hour. By default as any cache write."""
+    input_audio_usd_per_mtok: UsdPerMtok | None = None
+    """Price of audio tokens in. By default as input."""
+    output_audio_usd_per_mtok: UsdPerMtok | None = None
+    """Price of audio tokens out. By default as output."""
+    output_image_usd_per_mtok: UsdPerMtok | None = None
+    """Price of image tokens out. By default as output."""
+    reasoning_usd_per_mtok: UsdPerMtok | None = None
+    """Price of hidden reasoning tokens. By default as output."""
+    request_usd: Usd | None = None
+    """A fee for each call, whatever its tokens."""
+    reference_model: Text | None = None
+    """For a free model: the paid model whose catalogue price its saving is shown at."""
+    reference_input_usd_per_mtok: UsdPerMtok | None = None
+    """For a free model: the price of input tokens that its saving is shown at."""
+    reference_output_usd_per_mtok: UsdPerMtok | None = None
+    """For a free model: the price of output tokens that its saving is shown at."""
+    vocabulary: Vocabulary | None = None
+    """Its token vocabulary, where it is a public one. Without it tokens are bounded by bytes."""
+    tokenizer_file: Path | None = None
+    """A `tokenizer.json` with its vocabulary."""
+    context_window: Tokens | None = None
+    """Most tokens of input and output together. By default what the catalogue knows."""
+    max_output_tokens: Tokens | None = None
+    """Most tokens of output. By default what the catalogue knows."""
+    capabilities: frozenset[Capability] | None = None
+    """What it can do. By default what the catalogue knows."""
+
+    @property
+    def price(self) -> Price | None:
+        """The price that stands here; of zero for a free model; `None` leaves it to the
+        catalogue."""
+        if self.free:
+            return Price(rates=Rates(input=0, output=0))
+        if self.input_usd_per_mtok is None or self.output_usd_per_mtok is None:
+            return None
+        rates = {part: _rate(getattr(self, part + PER_MTOK)) for part in PRICED_PARTS}
+        return Price(
+            rates=Rates(
+                input=parse_usd_per_mtok(self.input_usd_per_mtok),
+                output=parse_usd_per_mtok(self.output_usd_per_mtok),
+                **rates,
+            ),
+            request_nano_usd=parse_usd(self.request_usd or 0),
+        )
+
+    @property
+    def reference_price(self) -> Price | None:
+        """The reference price that stands here; `None` also where `reference_model` names one."""
+        if self.reference_input_usd_per_mtok is None or self.reference_output_usd_per_mtok is None:
+            return None
+        return Price(
+            rates=Rates(
+                input=parse_usd_per_mtok(self.reference_input_usd_per_mtok),
+                output=parse_usd_per_mtok(self.reference_output_usd_per_mtok),
+            )
+        )
+
+
+def _rate(usd_per_mtok: Decimal | None) -> int | None:
+    return None if usd_per_mtok is None else parse_usd_per_mtok(usd_per_mtok)
+
+
+class Ladder(msgspec.Struct, frozen=True, kw_only=True):
+    """Models to try in turn, cheapest first. Callers name it `cascade/<name>`."""
+
+    rungs: Annotated[tuple[ModelRef, ...], Meta(min_length=1, max_length=MAX_RUNGS)]
+    """Names of `[models]`, cheapest first."""
+    threshold: Score = 0.55
+    """How good an answer must be to be kept, 0 to 1, on every rung."""
+    thresholds: Annotated[tuple[Score, ...], Meta(max_length=MAX_RUNGS)] = ()
+    """The same, one for each rung, instead of `threshold`."""
+    max_cost_usd: Usd = Decimal("0.05")
+    """Most that one request may cost over all its attempts."""
+    strict: bool = False
+    """Refuse an answer that fails at the top, rather than return it flagged."""
+    top_retries: Annotated[int, Meta(ge=0, le=2)] = 2
+    """How often the last rung is asked again when its answer fails."""
+    stream_mode: StreamMode = "auto"
+    """`buffer` holds a stream back until it is judged, `stream` does not; `auto` streams where the
+    answer is final anyway."""
+    aliases: Annotated[tuple[AliasName, ...], Meta(max_length=MAX_LADDER_ALIASES)] = ()
+    """Other names of this ladder. One may shadow a real model, so that an unchanged application
+    cascades."""
+
+    @property
+    def rung_thresholds(self) -> tuple[float, ...]:
+        """One threshold for each rung."""
+        return self.thresholds or (self.threshold,) * len(self.rungs)
+
+    @property
+    def max_cost_nano_usd(self) -> int:
+        """`max_cost_usd` in nano-dollars."""
+        return parse_usd(self.max_cost_usd)
+
+
+class Cascade(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for every request."""
+
+    default_max_output_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] = 4096
+    """Bound on the output of a call that brings none of its own."""
+    max_prompt_bytes: Annotated[int, Meta(ge=1, le=1024 * MIB)] = 4 * MIB
+    """Longest prompt; a longer one is refused. A shorter `server.max_body_bytes` bounds it."""
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """How answers are judged."""
+
+    mode: Literal["fast", "balanced", "strict"] = "fast"
+    """`fast`: rules, in under 5 ms."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration, checked. Mappings are read-only."""
+
+    server: Server = Server()
+    """Where the daemon listens and how much it takes on."""
+    log: Log = Log()
+    """What is written about its work."""
+    providers: Annotated[Mapping[Name, Provider], Meta(max_length=MAX_PROVIDERS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Who answers. By default the embedded models."""
+    models: Annotated[Mapping[ModelName, Model], Meta(max_length=MAX_MODELS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """What callers may use. By default the two embedded models."""
+    ladders: Annotated[Mapping[Name, Ladder], Meta(max_length=MAX_LADDERS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Models to try in turn. By default `default`, over the two embedded models."""
+    aliases: Annotated[Mapping[AliasName, Target], Meta(max_length=MAX_ALIASES)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Other names: of a ladder (`cascade/<name>`), a model or another alias. One may shadow a real
+    model. By default `auto` is the ladder `default`, or the only one."""
+    cascade: Cascade = Cascade()
+    """What holds for every request."""
+    quality: Quality = Quality()
+    """How answers are judged."""
+
+    def routes(self) -> dict[str, str]:
+        """Every alias and what it ends at: `cascade/<ladder>` or a model's name."""
+        direct = dict(self.aliases)
+        for name, ladder in self.ladders.items():
+            direct.update(dict.fromkeys(ladder.aliases, LADDER_PREFIX + name))
+        return {alias: _end(direct, alias) for alias in direct}
+
+
+def _end(direct: Mapping[str, str], name: str) -> str:
+    while name in direct:
+        name = direct[name]
+    return name
+
+
+BUILT_IN_MODELS: Mapping[str, Model] = {
+    "smollm2-135m-instruct": Model(
+        provider=EMBEDDED,
+        upstream_name="smollm2-135m-instruct",
+        free=True,
+        reference_model="gpt-4o-mini",
+        context_window=8192,
+        capabilities=frozenset({"logprobs"}),
+    ),
+    "qwen2.5-coder-1.5b-instruct": Model(
+        provider=EMBEDDED,
+        upstream_name="qwen2.5-coder-1.5b-instruct",
+        free=True,
+        reference_model="gpt-4o",
+        context_window=32_768,
+        capabilities=frozenset({"logprobs"}),
+    ),
+}
+"""What answers where nothing is configured."""
