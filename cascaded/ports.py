@@ -9,7 +9,7 @@ from cascaded.types.decision import Decision, Hold, Refusal
 from cascaded.types.event import Event
 from cascaded.types.model import Model
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Result
+from cascaded.types.result import Attempt, Outcome
 
 T = TypeVar("T")
 
@@ -148,6 +148,6 @@ class Stage(Protocol):
 class Sink(Protocol):
     """Who is told of every finished request: metrics, the request log, later the usage log."""
 
-    def record(self, request: Request, decision: Decision, outcome: Result | Refusal) -> None:
+    def record(self, request: Request, outcome: Outcome) -> None:
         """Must neither block nor raise."""
         ...

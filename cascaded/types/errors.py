@@ -30,3 +30,7 @@ class ProviderError(Exception):
         self.retry_after_s = retry_after_s
         self.body = body
         """The provider's own error body, for callers that may see it."""
+
+
+class CallerLeftError(Exception):
+    """The caller hung up while its answer was being written."""

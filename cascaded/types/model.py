@@ -7,7 +7,8 @@ import msgspec
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Pico-dollars a token (1 USD per million tokens = 1,000,000). `None`: priced as its parent
-    class (cached and audio input as input; reasoning and audio output as output)."""
+    class (cached and audio input as input; reasoning, audio and image output as output; the
+    hour-long cache write as any cache write)."""
 
     input: int
     output: int
@@ -16,6 +17,9 @@ class Rates(msgspec.Struct, frozen=True, kw_only=True):
     input_audio: int | None = None
     output_audio: int | None = None
     reasoning: int | None = None
+    cache_write_1h: int | None = None
+    """Writes that live for an hour rather than for minutes."""
+    output_image: int | None = None
 
 
 class RatesAbove(msgspec.Struct, frozen=True, kw_only=True):

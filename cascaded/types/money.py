@@ -5,12 +5,17 @@ pico-dollars a token. On the wire money is an exact decimal in US dollars. No fl
 a float that reaches this module is an error, because it has already lost the exact figure.
 """
 
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Decimal, InvalidOperation
 
 NANO_PER_USD = 1_000_000_000
 PICO_PER_NANO = 1_000
 MAX_NANO_USD = 2**63 - 1
-MAX_USD_EXPONENT = 12
+MAX_MONEY_CHARACTERS = 64
+"""Longest amount that is read; also how much of a bad one an error repeats."""
+NANO_DIGITS = 9
+"""Decimal places of a dollar in nano-dollars."""
+MTOK_PRICE_DIGITS = 6
+"""Decimal places of a price in dollars per million tokens: whole pico-dollars a token."""
 
 
 class MoneyError(ValueError):
@@ -23,28 +28,70 @@ def parse_usd(value: str | int | Decimal) -> int:
     Raises `MoneyError` for floats, NaN, infinities, amounts below zero, amounts finer than a
     nano-dollar and amounts above `MAX_NANO_USD`.
     """
+    return _whole(value, NANO_DIGITS, "a nano-dollar (9 decimal places)")
+
+
+def parse_usd_per_mtok(value: str | int | Decimal) -> int:
+    """Dollars per million tokens to pico-dollars a token, exactly. Raises as `parse_usd`."""
+    return _whole(value, MTOK_PRICE_DIGITS, "a pico-dollar a token (6 decimal places)")
+
+
+def _whole(value: str | int | Decimal, digits: int, unit: str) -> int:
+    """`value * 10**digits`, which has to be a whole number. `unit` names one of it."""
+    amount = _amount(value)
+    if not amount:
+        return 0
+    # Integers only: `Decimal` arithmetic rounds to, and underflows in, the thread's context.
+    parts = amount.as_tuple()
+    assert isinstance(parts.exponent, int)  # a finite amount
+    coefficient = int("".join(map(str, parts.digits)))
+    if amount.adjusted() > MAX_MONEY_CHARACTERS:
+        raise MoneyError(f"{_shown(value)} is more than this ledger can hold")
+    shift = parts.exponent + digits
+    whole, rest = (coefficient * 10**shift, 0) if shift >= 0 else _parted(coefficient, -shift)
+    if rest:
+        raise MoneyError(f"{_shown(value)} is finer than {unit}")
+    if whole > MAX_NANO_USD:
+        raise MoneyError(f"{_shown(value)} is more than this ledger can hold")
+    return whole
+
+
+def _parted(coefficient: int, places: int) -> tuple[int, int]:
+    """Quotient and remainder by `10**places`, without computing absurd powers."""
+    if places > MAX_MONEY_CHARACTERS:
+        return 0, coefficient
+    divisor: int = 10**places
+    return divmod(coefficient, divisor)
+
+
+def _amount(value: str | int | Decimal) -> Decimal:
+    """A finite `Decimal`, zero or more."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise MoneyError(
             f"money must be a decimal string or an integer, not {type(value).__name__}"
         )
+    if isinstance(value, str) and not (value.isascii() and len(value) <= MAX_MONEY_CHARACTERS):
+        raise MoneyError(f"{_shown(value)} is not a decimal amount")
+    if isinstance(value, int) and abs(value) > MAX_NANO_USD:
+        raise MoneyError("this integer is more than this ledger can hold")
     try:
-        dollars = Decimal(value)
+        amount = Decimal(value)
     except InvalidOperation:
-        raise MoneyError(f"{value!r} is not a decimal amount") from None
-    if not dollars.is_finite():
-        raise MoneyError(f"{value!r} is not a finite amount")
-    if dollars < 0:
-        raise MoneyError(f"{value!r} is below zero")
-    # `scaleb` and the comparison must not round, whatever precision the thread's context has.
-    with localcontext(prec=max(40, len(dollars.as_tuple().digits) + 12)):
-        if dollars.adjusted() > MAX_USD_EXPONENT:
-            raise MoneyError(f"{value!r} is more than this ledger can hold")
-        nano = dollars.scaleb(9)
-        if nano != nano.to_integral_value():
-            raise MoneyError(f"{value!r} is finer than a nano-dollar (9 decimal places)")
-        if nano > MAX_NANO_USD:
-            raise MoneyError(f"{value!r} is more than this ledger can hold")
-        return int(nano)
+        raise MoneyError(f"{_shown(value)} is not a decimal amount") from None
+    if not amount.is_finite():
+        raise MoneyError(f"{_shown(value)} is not a finite amount")
+    if amount < 0:
+        raise MoneyError(f"{_shown(value)} is below zero")
+    if len(amount.as_tuple().digits) > MAX_MONEY_CHARACTERS:
+        raise MoneyError(f"{_shown(value)} has too many digits")
+    return amount
+
+
+def _shown(value: str | int | Decimal) -> str:
+    """The value as an error may repeat it."""
+    text = str(value)
+    more = "…" if len(text) > MAX_MONEY_CHARACTERS else ""
+    return f"{text[:MAX_MONEY_CHARACTERS]!r}{more}"
 
 
 def to_usd(nano_usd: int) -> Decimal:

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.types.decision import Decision, Refusal
 from cascaded.types.model import Model
 from cascaded.types.usage import Usage
 
@@ -64,19 +65,42 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """The end of one request that was not refused."""
+    """The end of a request that was answered."""
 
-    attempts: tuple[Attempt, ...]
-    answer: Completion | None = None
+    answer: Completion
     answered_by: Attempt | None = None
+    """`None`: a cache."""
     flagged: bool = False
     """The answer failed its check at the top of the ladder and is handed over all the same."""
-    total_nano_usd: int = 0
-    draft_nano_usd: int = 0
-    verifier_nano_usd: int = 0
+    cache: str | None = None
+    """Which cache it came from."""
     saved_nano_usd: int = 0
     """The strongest rung's price for the answer's tokens minus all that was spent; may be < 0."""
     reference_priced: bool = False
     """The saving is at reference prices, because the models themselves are free."""
-    overhead_ns: int = 0
-    """Time in this process: everything but waiting for providers."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request ended, and what it took."""
+
+    decision: Decision
+    end: Result | Refusal
+    attempts: tuple[Attempt, ...] = ()
+    elapsed_ns: int = 0
+
+    @property
+    def total_nano_usd(self) -> int:
+        """Everything that was spent, also on answers that were not kept."""
+        return sum(attempt.cost_nano_usd for attempt in self.attempts)
+
+    @property
+    def draft_nano_usd(self) -> int:
+        """What the first of several rungs took."""
+        if self.decision.ladder is None or len(self.decision.ladder.rungs) == 1:
+            return 0
+        return sum(attempt.cost_nano_usd for attempt in self.attempts if attempt.rung == 0)
+
+    @property
+    def overhead_ns(self) -> int:
+        """Time that was not spent waiting for providers."""
+        return self.elapsed_ns - sum(attempt.latency_ns for attempt in self.attempts)

@@ -21,5 +21,11 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_audio_tokens: int = 0
     reasoning_tokens: int = 0
     """Part of the output that was hidden reasoning."""
+    cache_write_1h_tokens: int | None = None
+    """Part of `cache_write_tokens` that lives for an hour. `None`: the provider does not say; all
+    of it is then charged at the dearer of the two rates."""
+    output_image_tokens: int | None = None
+    """Part of the output that is images. `None`: the provider does not say; where images have a
+    rate of their own, all output that nothing else explains is then charged as images."""
     estimated: bool = False
     """Counted here because the provider did not say."""

@@ -1,0 +1,49 @@
+# Everything that README promises. `make demo` and `make test` set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+
+.PHONY: demo test check fmt clean
+
+demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
+	@$(BIN)/cascaded demo
+
+test: $(STAMPS)/core $(STAMPS)/dev ## Every test, Rust and Python
+	cargo test --workspace --locked --quiet
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+check: $(STAMPS)/core $(STAMPS)/dev ## Formats, lints, types, contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/stubtest cascaded._core
+	$(BIN)/lint-imports
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+fmt: $(STAMPS)/dev ## Put everything into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	cargo fmt --all
+
+clean: ## Forget everything that was built
+	rm -rf $(VENV) $(STAMPS) target
+
+$(STAMPS)/venv: scripts/check-tools.sh
+	@sh scripts/check-tools.sh $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/core: $(STAMPS)/venv pyproject.toml constraints.txt $(RUST)
+	$(BIN)/pip install --quiet maturin
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras embedded
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/venv pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --group dev
+	@touch $@

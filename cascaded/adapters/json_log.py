@@ -1,0 +1,106 @@
+"""The log: one JSON object a line, gathered and written off the hot path."""
+
+import asyncio
+import traceback
+from datetime import UTC, datetime
+from typing import BinaryIO, Literal
+
+import msgspec
+
+from cascaded.ports import Clock
+from cascaded.types.decision import Refusal
+from cascaded.types.money import format_usd
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome
+from cascaded.types.secret import Secret
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+FLUSH_AFTER_S = 0.1
+MAX_WAITING_LINES = 512
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def _redact(value: object) -> str:
+    """Secrets and anything else without a JSON form show their type, never their content."""
+    return "[secret]" if isinstance(value, Secret) else f"[{type(value).__name__}]"
+
+
+class JsonLog:
+    """Writes lines to a stream; as a `ports.Sink`, one for every finished request.
+
+    Lines wait up to `FLUSH_AFTER_S` so that a call pays for an append, not for a write.
+    """
+
+    def __init__(self, stream: BinaryIO, clock: Clock, *, level: Level, prompts: bool) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._threshold = LEVELS.index(level)
+        self._prompts = prompts
+        self._encode = msgspec.json.Encoder(enc_hook=_redact).encode
+        self._waiting: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def write(self, level: Level, event: str, **fields: object) -> None:
+        """One line. Fields are encoded now, so later changes to them do not show."""
+        if LEVELS.index(level) < self._threshold:
+            return
+        when = datetime.fromtimestamp(self._clock.wall_ns() / NS_PER_S, UTC)
+        line = {"ts": when.isoformat(timespec="milliseconds"), "level": level, "event": event}
+        self._waiting.append(self._encode({**line, **fields}))
+        if self._timer is None:
+            self._schedule()
+        if len(self._waiting) >= MAX_WAITING_LINES:
+            self.flush()
+
+    def fault(self, request_id: str, fault: BaseException) -> None:
+        """A bug, with its traceback (which shows code, never values)."""
+        trace = "".join(traceback.format_exception(fault))
+        self.write("error", "fault", request_id=request_id, traceback=trace)
+
+    def record(self, request: Request, outcome: Outcome) -> None:
+        """See `ports.Sink.record`."""
+        end = outcome.end
+        refused = end if isinstance(end, Refusal) else None
+        answered = None if isinstance(end, Refusal) else end.answered_by
+        line: dict[str, object] = {
+            "request_id": request.id,
+            "principal": request.principal.id,
+            "user_id": request.user_id,
+            "model": request.model,
+            "stream": request.stream,
+            "status": refused.code if refused else "ok",
+            "model_used": answered and answered.model.name,
+            "attempts": [attempt.model.name for attempt in outcome.attempts],
+            "errors": [attempt.error for attempt in outcome.attempts if attempt.error],
+            "quality_score": answered and answered.verdict and answered.verdict.score,
+            "input_tokens": answered and answered.usage.input_tokens,
+            "output_tokens": answered and answered.usage.output_tokens,
+            "cost_usd": format_usd(outcome.total_nano_usd),
+            "latency_ms": round(outcome.elapsed_ns / NS_PER_MS, 3),
+            "overhead_ms": round(outcome.overhead_ns / NS_PER_MS, 3),
+        }
+        if refused and refused.code != "abandoned":
+            line["message"] = refused.message
+        if self._prompts:
+            line["messages"] = request.messages
+        self.write("info", "request", **line)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        lines, self._waiting = self._waiting, []
+        if lines:
+            self._stream.write(b"\n".join(lines) + b"\n")
+            self._stream.flush()
+
+    def _schedule(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # before or after the loop: nothing is hot, so write at once
+            self.flush()
+        else:
+            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush)

@@ -1,0 +1,142 @@
+"""Metrics for Prometheus. Labels are bounded: models that exist, codes of the error table."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from cascaded.types.decision import Refusal
+from cascaded.types.money import NANO_PER_USD
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Outcome
+
+MAX_MODELS = 200
+"""More distinct models than this share the label `other`."""
+NS_PER_S = 1_000_000_000
+_OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.2, 1.0)
+_LATENCY_S = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _ModelSeries:
+    """The series of one model, bound once so that a call looks nothing up by label."""
+
+    def __init__(self, metrics: "PrometheusMetrics", model: str) -> None:
+        self.answered = metrics.attempts.labels(model, "answered")
+        self.failed = metrics.attempts.labels(model, "failed")
+        self.accepted = metrics.accepted.labels(model)
+        self.input = metrics.tokens.labels(model, "input")
+        self.output = metrics.tokens.labels(model, "output")
+        self.latency = metrics.attempt_seconds.labels(model)
+
+
+class _Spend(Collector):
+    """Spend as the ledger has it at the moment of the scrape, from its integers."""
+
+    def __init__(self, read: Callable[[], dict[str, int]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """One gauge for each state that money can be in."""
+        family = GaugeMetricFamily(
+            "cascaded_spend_usd",
+            "US dollars posted, held for calls under way, and charged because nobody knows.",
+            labels=["state"],
+        )
+        for state, nano_usd in self._read().items():
+            family.add_metric([state], nano_usd / NANO_PER_USD)
+        return [family]
+
+
+class PrometheusMetrics:
+    """A `ports.Sink` that counts."""
+
+    def __init__(self, spend: Callable[[], dict[str, int]], in_flight: Callable[[], float]) -> None:
+        registry = self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "cascaded_requests", "Calls by how they ended.", ["status"], registry=registry
+        )
+        self.attempts = Counter(
+            "cascaded_attempts",
+            "Calls made to providers.",
+            ["model", "outcome"],
+            registry=registry,
+        )
+        self.accepted = Counter(
+            "cascaded_accepted", "Answers handed over, by model.", ["model"], registry=registry
+        )
+        self.tokens = Counter(
+            "cascaded_tokens", "Tokens used.", ["model", "direction"], registry=registry
+        )
+        self.attempt_seconds = Histogram(
+            "cascaded_attempt_seconds",
+            "Time of one call to a provider.",
+            ["model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self._escalated = Counter(
+            "cascaded_escalated", "Calls whose first rung was not kept.", registry=registry
+        )
+        self._saved = Gauge(
+            "cascaded_saved_usd",
+            "US dollars saved against the strongest rung alone; may fall.",
+            registry=registry,
+        )
+        self._overhead = Histogram(
+            "cascaded_overhead_seconds",
+            "Time of a call outside its providers.",
+            buckets=_OVERHEAD_S,
+            registry=registry,
+        )
+        self._latency = Histogram(
+            "cascaded_request_seconds", "Time of a call.", buckets=_LATENCY_S, registry=registry
+        )
+        Gauge("cascaded_in_flight", "Calls under way.", registry=registry).set_function(in_flight)
+        registry.register(_Spend(spend))
+        ProcessCollector(registry=registry)
+        self._by_model: dict[str, _ModelSeries] = {}
+        self._by_status: dict[str, Counter] = {}
+
+    def record(self, request: Request, outcome: Outcome) -> None:  # noqa: ARG002
+        """See `ports.Sink.record`."""
+        end = outcome.end
+        self._status("ok" if not isinstance(end, Refusal) else end.code).inc()
+        self._latency.observe(outcome.elapsed_ns / NS_PER_S)
+        self._overhead.observe(outcome.overhead_ns / NS_PER_S)
+        for attempt in outcome.attempts:
+            self._attempt(attempt)
+        if not isinstance(end, Refusal):
+            self._saved.inc(end.saved_nano_usd / NANO_PER_USD)
+            if end.answered_by and end.answered_by.rung > 0:
+                self._escalated.inc()
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The exposition in the format that the `Accept` header asks for, and its type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+    def _attempt(self, attempt: Attempt) -> None:
+        series = self._model(attempt.model.name)
+        (series.failed if attempt.error else series.answered).inc()
+        if attempt.accepted:
+            series.accepted.inc()
+        series.input.inc(attempt.usage.input_tokens)
+        series.output.inc(attempt.usage.output_tokens)
+        series.latency.observe(attempt.latency_ns / NS_PER_S)
+
+    def _model(self, name: str) -> _ModelSeries:
+        series = self._by_model.get(name)
+        if series is None:
+            label = name if len(self._by_model) < MAX_MODELS else "other"
+            series = self._by_model.get(label) or _ModelSeries(self, label)
+            self._by_model[label] = series
+        return series
+
+    def _status(self, status: str) -> Counter:
+        series = self._by_status.get(status)
+        if series is None:
+            series = self._by_status[status] = self.requests.labels(status)
+        return series

@@ -1,0 +1,1 @@
+"""HTTP on the socket: dialects in, one pipeline, dialects out."""

@@ -1,0 +1,80 @@
+"""Who is calling: peer credentials on the socket, a key on TCP."""
+
+import hashlib
+import hmac
+import socket
+import struct
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from cascaded.types.decision import Refusal
+from cascaded.types.request import Principal
+from cascaded.types.secret import Secret
+
+_UCRED = struct.Struct("3i")
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may pass."""
+
+    own_uid: int
+    tcp_key_digests: Mapping[str, bytes]
+    """SHA-256 of each key by its name."""
+
+    def principal(self, request: web.BaseRequest) -> Principal | Refusal:
+        """The caller, or why it may not call."""
+        if "Origin" in request.headers or "Referer" in request.headers:
+            return Refusal(
+                code="forbidden", message="Browsers may not call this API (Origin/Referer is set)."
+            )
+        transport = request.transport
+        peer = transport.get_extra_info("socket") if transport else None
+        if peer is not None and peer.family == socket.AF_UNIX:
+            uid = _peer_uid(peer)
+            return Principal(kind="peer", id=f"uid:{uid}", admin=uid == self.own_uid)
+        return self._by_key(caller_key(request))
+
+    def _by_key(self, key: str | None) -> Principal | Refusal:
+        if key is None:
+            return Refusal(
+                code="unauthenticated",
+                message="Over TCP a key is needed: send 'Authorization: Bearer KEY' or 'x-api-key'"
+                " with one of the keys in [server.tcp_keys].",
+            )
+        given = digest(key)
+        for name, known in self.tcp_key_digests.items():
+            if hmac.compare_digest(given, known):
+                return Principal(kind="key", id=name)
+        return Refusal(code="unauthenticated", message="This key is not one of [server.tcp_keys].")
+
+
+def digests(keys: Mapping[str, Secret]) -> dict[str, bytes]:
+    """The keys as they are kept: hashed."""
+    return {name: digest(key.reveal()) for name, key in keys.items()}
+
+
+def digest(key: str) -> bytes:
+    """SHA-256 of a key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+def caller_key(request: web.BaseRequest) -> str | None:
+    """The key that came with the call, if one did."""
+    authorization = request.headers.get("Authorization", "")
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() == "bearer" and token:
+        return token.strip()
+    return request.headers.get("x-api-key")
+
+
+def forwardable_key(request: web.BaseRequest, principal: Principal) -> str | None:
+    """The caller's key, unless it is one of ours: those open this daemon and nothing else."""
+    return caller_key(request) if principal.kind == "peer" else None
+
+
+def _peer_uid(peer: socket.socket) -> int:
+    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(credentials)
+    return int(uid)

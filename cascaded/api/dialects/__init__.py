@@ -1,0 +1,1 @@
+"""The languages that callers speak, one file each."""

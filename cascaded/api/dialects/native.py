@@ -1,0 +1,120 @@
+"""`POST /infer`: our own dialect, which tells everything."""
+
+import msgspec
+from aiohttp import web
+from msgspec.structs import replace
+
+from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.openai_chat import to_request
+from cascaded.api.errors import error_response
+from cascaded.api.replies import StreamReply
+from cascaded.types.decision import Refusal
+from cascaded.types.event import Event
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome, Result
+from cascaded.wire.native import (
+    InferRequest,
+    headers,
+    metadata,
+    parse_infer,
+    parse_max_cost,
+    usd,
+)
+from cascaded.wire.openai_chat import WireError, parse_request
+
+QUALITY_MODES = ("fast",)
+"""What answers can be judged with; the other modes need models that are not loaded yet."""
+
+
+class Native:
+    """See `Dialect`."""
+
+    def read(self, incoming: Incoming) -> Request:
+        """See `Dialect.read`."""
+        infer, chat_body = parse_infer(incoming.body)
+        if infer.quality_mode not in (None, *QUALITY_MODES):
+            known = ", ".join(QUALITY_MODES)
+            raise WireError(
+                f"quality_mode {infer.quality_mode!r} is not available here; use {known}",
+                "quality_mode",
+            )
+        return _with_native(to_request(incoming, *parse_request(chat_body)), infer)
+
+    def stream(self, http: web.Request, request: Request) -> StreamReply:
+        """See `Dialect.stream`."""
+        return NativeStream(http, request)
+
+    def answer(
+        self, request: Request, event: Event, outcome: Outcome, result: Result
+    ) -> web.Response:
+        """See `Dialect.answer`: `content` and `metadata`."""
+        body = {
+            "content": result.answer.text,
+            "tool_calls": [
+                {"name": name, "arguments": arguments}
+                for name, arguments in result.answer.tool_calls
+            ],
+            "finish_reason": result.answer.finish_reason,
+            "metadata": metadata(request, outcome, result),
+        }
+        return web.Response(
+            body=msgspec.json.encode(body),
+            headers={"x-request-id": request.id, **headers(outcome, result)},
+            content_type="application/json",
+        )
+
+    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
+        """See `Dialect.refuse`."""
+        return error_response(refusal, request_id)
+
+
+class NativeStream(StreamReply):
+    """`CascadeStreamChunk`s: model_name, content, is_final, cost, metadata."""
+
+    def say(self, event: Event) -> bytes | None:
+        """The text that the event adds, if it adds any."""
+        return _chunk(content=event.text) if event.text else None
+
+    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+        """The final chunk: no text, but the cost and the whole metadata."""
+        return _chunk(
+            is_final=True,
+            model_name=result.answered_by and result.answered_by.model.name,
+            cost=usd(outcome.total_nano_usd),
+            metadata=metadata(self.request, outcome, result),
+        )
+
+
+def _chunk(
+    *,
+    content: str = "",
+    is_final: bool = False,
+    model_name: str | None = None,
+    cost: msgspec.Raw | None = None,
+    metadata: dict[str, object] | None = None,
+) -> bytes:
+    return msgspec.json.encode(
+        {
+            "model_name": model_name,
+            "content": content,
+            "is_final": is_final,
+            "cost": cost,
+            "metadata": metadata,
+        }
+    )
+
+
+def _with_native(request: Request, infer: InferRequest) -> Request:
+    """What only `/infer` can say."""
+    context = infer.context
+    return replace(
+        request,
+        max_cost_nano_usd=parse_max_cost(infer.max_cost),
+        stream_mode=infer.stream_mode,
+        quality_mode=infer.quality_mode,
+        domain=infer.domain,
+        user_id=infer.user_id or (context and context.user_id) or request.user_id,
+        user_tier=infer.user_tier or (context and context.tier) or request.user_tier,
+        organization_id=(context and context.organization) or request.organization_id,
+        tags=infer.metadata,
+    )

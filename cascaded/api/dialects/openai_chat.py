@@ -1,0 +1,102 @@
+"""`POST /v1/chat/completions`, as the official OpenAI SDKs speak it."""
+
+import msgspec
+from aiohttp import web
+
+from cascaded.api.auth import forwardable_key
+from cascaded.api.dialects.base import Incoming
+from cascaded.api.errors import error_response
+from cascaded.api.replies import StreamReply
+from cascaded.types.decision import Refusal
+from cascaded.types.event import Event
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome, Result
+from cascaded.wire.native import cost_details, headers, usd
+from cascaded.wire.openai_chat import (
+    ChatRequest,
+    Fields,
+    parse_request,
+    with_cost,
+    without_logprobs,
+    without_usage,
+)
+
+
+class OpenAIChat:
+    """See `Dialect`. What nothing must be taken out of is passed on byte for byte."""
+
+    def read(self, incoming: Incoming) -> Request:
+        """See `Dialect.read`."""
+        return to_request(incoming, *parse_request(incoming.body))
+
+    def stream(self, http: web.Request, request: Request) -> StreamReply:
+        """See `Dialect.stream`."""
+        return ChatStream(http, request)
+
+    def answer(
+        self, request: Request, event: Event, outcome: Outcome, result: Result
+    ) -> web.Response:
+        """See `Dialect.answer`."""
+        unasked = event.logprob_count and not request.wants_logprobs
+        return web.Response(
+            body=without_logprobs(event.raw) if unasked else event.raw,
+            headers={"x-request-id": request.id, **headers(outcome, result)},
+            content_type="application/json",
+        )
+
+    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
+        """See `Dialect.refuse`."""
+        return error_response(refusal, request_id)
+
+
+class ChatStream(StreamReply):
+    """`chat.completion.chunk`s."""
+
+    _usage_chunk: bytes | None = None
+
+    def say(self, event: Event) -> bytes | None:
+        """The chunk without what the caller did not ask for.
+
+        The chunk that carries nothing but usage is kept for the end, where the cost is known.
+        """
+        raw = event.raw
+        if event.logprob_count and not self.request.wants_logprobs:
+            raw = without_logprobs(raw)
+        if event.usage is None:
+            return raw
+        if not event.has_choices:
+            self._usage_chunk = raw
+            return None
+        return raw if self.request.include_usage else without_usage(raw)
+
+    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+        """The usage chunk, if it was asked for, with what the call cost."""
+        if self._usage_chunk is None or not self.request.include_usage:
+            return None
+        details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
+        return with_cost(self._usage_chunk, usd(outcome.total_nano_usd), details)
+
+
+def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
+    """A chat-completions body and its headers as what is asked."""
+    sent = incoming.http.headers
+    options = chat.stream_options
+    return Request(
+        id=incoming.request_id,
+        principal=incoming.principal,
+        model=chat.model,
+        fields=fields,
+        messages=tuple(chat.messages),
+        stream=bool(chat.stream),
+        include_usage=bool(options and options.include_usage),
+        wants_logprobs=bool(chat.logprobs),
+        max_output_tokens=chat.output_bound,
+        choices=chat.n or 1,
+        deterministic=chat.temperature == 0,
+        asks=chat.asks,
+        user_id=sent.get("X-User-ID") or chat.safety_identifier or chat.user,
+        user_tier=sent.get("X-User-Tier"),
+        organization_id=sent.get("X-Organization-ID"),
+        caller_key=forwardable_key(incoming.http, incoming.principal),
+        received_ns=incoming.received_ns,
+    )

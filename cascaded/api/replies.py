@@ -1,0 +1,79 @@
+"""Where answers go: collected for a plain call, written as they come for a stream."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from cascaded.types.errors import CallerLeftError
+from cascaded.types.event import Event
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome, Result
+from cascaded.wire.sse import DONE, sse
+
+
+class PlainReply:
+    """Keeps the one whole event of a plain answer; it is sent once it is settled."""
+
+    def __init__(self) -> None:
+        self.committed = False
+        self.event: Event | None = None
+
+    async def send(self, event: Event) -> None:
+        """Keep it."""
+        self.committed = True
+        self.event = event
+
+
+class StreamReply(ABC):
+    """An SSE response that begins with its first event. Dialects differ in what they say."""
+
+    def __init__(self, http: web.BaseRequest, request: Request) -> None:
+        self.committed = False
+        self.request = request
+        self.response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-cache",
+                "X-Accel-Buffering": "no",
+                "X-Request-ID": request.id,
+            }
+        )
+        self._http = http
+
+    async def send(self, event: Event) -> None:
+        """One event, as this dialect says it. Raises `CallerLeftError`."""
+        data = self.say(event)
+        if data is not None:
+            await self._write(data)
+
+    async def finish(self, outcome: Outcome, result: Result) -> None:
+        """The end of an answer: what it cost, and the end mark."""
+        last = self.sum_up(outcome, result)
+        if last is not None:
+            await self._write(last)
+        await self._write(DONE)
+        await self.response.write_eof()
+
+    async def fail(self, error: Mapping[str, object]) -> None:
+        """The end of a stream that broke after it had begun: an error, and no end mark."""
+        await self._write(msgspec.json.encode({"error": error}))
+        await self.response.write_eof()
+
+    @abstractmethod
+    def say(self, event: Event) -> bytes | None:
+        """The event's data for the caller; `None` when it is not for the caller."""
+
+    @abstractmethod
+    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+        """The data of the last event, if there is to be one."""
+
+    async def _write(self, data: bytes) -> None:
+        try:
+            if not self.committed:
+                self.committed = True
+                await self.response.prepare(self._http)
+            await self.response.write(sse(data))
+        except ConnectionError as gone:
+            raise CallerLeftError from gone

@@ -1,0 +1,240 @@
+"""The one route table, and the bracket around every call: limits, identity, errors in shape."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+from aiohttp import web
+
+from cascaded.api.auth import Gate
+from cascaded.api.dialects.base import Dialect, Incoming
+from cascaded.api.dialects.native import Native
+from cascaded.api.dialects.openai_chat import OpenAIChat
+from cascaded.api.errors import error_object, error_response
+from cascaded.api.replies import PlainReply
+from cascaded.pipeline.run import FAULTED, Pipeline, run
+from cascaded.ports import Clock, Reply
+from cascaded.types.decision import Refusal
+from cascaded.types.errors import CallerLeftError
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome
+from cascaded.wire.openai_chat import WireError
+
+_GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+BUSY_RETRY_S = 1.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one daemon takes on. Times are seconds."""
+
+    max_body_bytes: int
+    max_concurrency: int
+    request_timeout_s: float
+    body_timeout_s: float
+
+
+class Status(msgspec.Struct):
+    """What changes while the daemon lives."""
+
+    ready: bool = False
+    draining: bool = False
+    in_flight: int = 0
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """What the handlers need; made by the composition root."""
+
+    version: str
+    pipeline: Pipeline
+    gate: Gate
+    limits: Limits
+    status: Status
+    clock: Clock
+    new_id: Callable[[], str]
+    models: Callable[[], list[dict[str, object]]]
+    """The rows of `/v1/models`."""
+    metrics: Callable[[str], tuple[bytes, str]]
+    """The scrape's body and content type, for an `Accept` header."""
+    metrics_without_key: bool
+    log_fault: Callable[[str, BaseException], None]
+
+
+def application(services: Services) -> web.Application:
+    """The daemon's HTTP application."""
+    # One byte more than allowed, so that our own check refuses with our own words.
+    app = web.Application(client_max_size=services.limits.max_body_bytes + 1)
+    dialects: dict[str, Dialect] = {"/chat/completions": OpenAIChat(), "/infer": Native()}
+    gets = {"/health": _health, "/ready": _ready, "/metrics": _metrics, "/models": _models}
+    for prefix in ("", "/v1"):
+        for path, dialect in dialects.items():
+            app.router.add_post(prefix + path, _calling(services, dialect))
+        for path, view in gets.items():
+            app.router.add_get(prefix + path, partial(view, services))
+    known = {resource.canonical for resource in app.router.resources()}
+    app.router.add_route("*", "/{path:.*}", partial(_nothing_here, services, frozenset(known)))
+    return app
+
+
+def _calling(services: Services, dialect: Dialect) -> Handler:
+    """The handler of one dialect's calls."""
+    limits, status = services.limits, services.status
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        received_ns = services.clock.monotonic_ns()
+        request_id = _request_id(services, http)
+        principal = services.gate.principal(http)
+        if isinstance(principal, Refusal):
+            return dialect.refuse(principal, request_id)
+        if status.draining or status.in_flight >= limits.max_concurrency:
+            return dialect.refuse(_busy(services), request_id)
+        status.in_flight += 1
+        try:
+            body = await _body(http, limits)
+            if isinstance(body, Refusal):
+                return dialect.refuse(body, request_id)
+            incoming = Incoming(
+                http=http,
+                body=body,
+                request_id=request_id,
+                principal=principal,
+                received_ns=received_ns,
+            )
+            return await _converse(services, dialect, incoming)
+        finally:
+            status.in_flight -= 1
+
+    return handle
+
+
+async def _converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
+    """Read the call, run it, say the answer: whole, or as it comes."""
+    try:
+        request = dialect.read(incoming)
+    except WireError as error:
+        wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
+        return dialect.refuse(wrong, incoming.request_id)
+    if request.stream:
+        return await _stream(services, dialect, incoming.http, request)
+    reply = PlainReply()
+    outcome = await _run(services, request, reply)
+    if isinstance(outcome, Refusal):
+        return dialect.refuse(outcome, request.id)
+    if isinstance(outcome.end, Refusal):
+        return dialect.refuse(outcome.end, request.id)
+    assert reply.event is not None
+    return dialect.answer(request, reply.event, outcome, outcome.end)
+
+
+async def _stream(
+    services: Services, dialect: Dialect, http: web.Request, request: Request
+) -> web.StreamResponse:
+    reply = dialect.stream(http, request)
+    outcome = await _run(services, request, reply)
+    end = outcome if isinstance(outcome, Refusal) else outcome.end
+    if isinstance(end, Refusal) and not reply.committed:
+        return dialect.refuse(end, request.id)
+    with suppress(CallerLeftError):
+        if isinstance(outcome, Refusal) or isinstance(end, Refusal):
+            await reply.fail(error_object(end))
+        else:
+            await reply.finish(outcome, end)
+    return reply.response
+
+
+async def _run(services: Services, request: Request, reply: Reply) -> Outcome | Refusal:
+    """The pipeline, with its time limited and its faults turned into words."""
+    seconds = services.limits.request_timeout_s
+    try:
+        async with asyncio.timeout(seconds):
+            return await run(services.pipeline, request, reply)
+    except TimeoutError:
+        return Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
+    except Exception as fault:
+        services.log_fault(request.id, fault)
+        return FAULTED
+
+
+async def _body(http: web.Request, limits: Limits) -> bytes | Refusal:
+    most = limits.max_body_bytes
+    too_large = Refusal(code="too_large", message=f"The body is larger than {most} bytes.")
+    if (http.content_length or 0) > most:
+        return too_large
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            body = await http.read()
+    except web.HTTPRequestEntityTooLarge:
+        return too_large
+    except TimeoutError:
+        return Refusal(code="request_timeout", message="The body took too long to arrive.")
+    return too_large if len(body) > most else body
+
+
+def _busy(services: Services) -> Refusal:
+    if services.status.draining:
+        return Refusal(
+            code="draining", message="The daemon is shutting down.", retry_after_s=BUSY_RETRY_S
+        )
+    return Refusal(
+        code="overloaded",
+        message=f"{services.limits.max_concurrency} calls are under way already.",
+        retry_after_s=BUSY_RETRY_S,
+    )
+
+
+def _request_id(services: Services, http: web.Request) -> str:
+    given = http.headers.get("X-Request-ID")
+    return given if given and _GIVEN_ID.fullmatch(given) else services.new_id()
+
+
+async def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+    """The process answers; nothing more is claimed."""
+    return _json({"status": "ok", "version": services.version})
+
+
+async def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+    """Whether calls are taken now."""
+    status = services.status
+    ready = status.ready and not status.draining
+    body = {"ready": ready, "draining": status.draining, "in_flight": status.in_flight}
+    return _json(body, status=200 if ready else 503)
+
+
+async def _metrics(services: Services, http: web.Request) -> web.Response:
+    """The Prometheus scrape."""
+    if not services.metrics_without_key:
+        principal = services.gate.principal(http)
+        if isinstance(principal, Refusal):
+            return error_response(principal, _request_id(services, http))
+    body, content_type = services.metrics(http.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+async def _models(services: Services, http: web.Request) -> web.Response:
+    """`/v1/models`: ladders, aliases and models that may be asked for by name."""
+    principal = services.gate.principal(http)
+    if isinstance(principal, Refusal):
+        return error_response(principal, _request_id(services, http))
+    return _json({"object": "list", "data": services.models()})
+
+
+async def _nothing_here(
+    services: Services, known: frozenset[str], http: web.Request
+) -> web.Response:
+    if http.path in known:
+        wrong = Refusal(
+            code="method_not_allowed", message=f"{http.path} does not take {http.method}."
+        )
+    else:
+        wrong = Refusal(code="not_found", message=f"There is nothing at {http.path}.")
+    return error_response(wrong, _request_id(services, http))
+
+
+def _json(body: object, *, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type="application/json"
+    )

@@ -1,0 +1,60 @@
+"""The command line. It speaks to the daemon only through the client."""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from cascaded.client.errors import CascadedError
+
+EXIT_REFUSED = 2
+"""The daemon refused, or cannot be reached; 1 is for faults, as everywhere."""
+
+COMMANDS = {
+    "serve": "cascaded.cli.serve:serve",
+    "demo": "cascaded.cli.demo:demo",
+    "ask": "cascaded.cli.ask:ask",
+    "models": "cascaded.cli.models:models",
+    "config": "cascaded.cli.config:config",
+}
+
+
+class LazyGroup(click.Group):
+    """Loads a command when it is named, so that none pays for another's imports."""
+
+    def __init__(self, *args: object, places: Mapping[str, str], **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self._places = places
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order that a newcomer needs them."""
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, loaded now."""
+        place = self._places.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = getattr(import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(version("cascaded"), prog_name="cascaded")
+def cascaded() -> None:
+    """The LLM cost-control sidecar: a cheap model first, a stronger one only when needed."""
+
+
+def main() -> None:
+    """The entry point: errors are told in a line, with what to do about them."""
+    try:
+        cascaded.main(standalone_mode=True)
+    except CascadedError as error:
+        click.echo(f"cascaded: {error}", err=True)
+        sys.exit(EXIT_REFUSED)

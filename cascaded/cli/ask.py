@@ -1,0 +1,58 @@
+"""`cascaded ask`: one question to the running daemon."""
+
+import sys
+
+import click
+import msgspec
+
+from cascaded.cli.show import footer
+from cascaded.client import CascadeStreamChunk, Client
+from cascaded.client.sync import Asked
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.option("--model", default="auto", show_default=True, help="A ladder, an alias or a model.")
+@click.option("--max-tokens", type=int, help="Bound on the answer's length.")
+@click.option("--max-cost", metavar="USD", help="The most that the answer may cost.")
+@click.option("--stream", is_flag=True, help="Print the answer as it comes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer and its metadata as JSON.")
+@click.option("--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket.")
+def ask(
+    question: str | None,
+    model: str,
+    max_tokens: int | None,
+    max_cost: str | None,
+    stream: bool,
+    as_json: bool,
+    socket: str | None,
+) -> None:
+    """Ask QUESTION (or what stands on standard input) and print the answer."""
+    question = question or sys.stdin.read()
+    if not question.strip():
+        raise click.UsageError("there is no question: give one, or pipe it in")
+    asked: Asked = {"model": model}
+    if max_tokens is not None:
+        asked["max_tokens"] = max_tokens
+    if max_cost is not None:
+        asked["max_cost"] = max_cost
+    with Client(socket) as client:
+        if stream and not as_json:
+            _print_stream(client, question, asked)
+            return
+        result = client.run(question, **asked)
+    if as_json:
+        click.echo(msgspec.json.encode(result))
+    else:
+        click.echo(result.content)
+        click.echo(footer(result.metadata), err=True)
+
+
+def _print_stream(client: Client, question: str, asked: Asked) -> None:
+    last = CascadeStreamChunk()
+    for chunk in client.stream(question, **asked):
+        click.echo(chunk.content, nl=False)
+        last = chunk
+    click.echo()
+    if last.metadata is not None:
+        click.echo(footer(last.metadata), err=True)

@@ -1,0 +1,111 @@
+"""`cascaded demo`: the whole thing, with no key and no server."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from cascaded.cli.models import DEFAULT_SOURCES, progress_bar
+from cascaded.cli.show import dollars, saving, verdict
+from cascaded.client import CascadeResult, Client, DaemonUnreachableError
+from cascaded.models.catalogue import MODELS
+from cascaded.models.folder import look, models_folder
+from cascaded.models.pull import PullError, make_sources, pull
+
+QUESTIONS = (
+    ("An easy one", "What is the capital of France?"),
+    (
+        "A harder one",
+        "Write a Python function that returns the n-th Fibonacci number iteratively, in a code"
+        " block, and answer in JSON with the keys 'code' and 'explanation'.",
+    ),
+)
+START_WITHIN_S = 30.0
+STOP_WITHIN_S = 40.0
+ANSWER_TOKENS = 300
+
+
+@click.command()
+def demo() -> None:
+    """Fetch the embedded models, start a daemon, and ask two questions through the cascade."""
+    _fetch_models()
+    with tempfile.TemporaryDirectory(prefix="cascaded-demo-") as folder:
+        socket = Path(folder) / "cascaded.sock"
+        with _daemon(socket), Client(str(socket)) as client:
+            for title, question in QUESTIONS:
+                click.secho(f"\n{title}: {question}", bold=True)
+                _show(client.run(question, max_tokens=ANSWER_TOKENS))
+    click.echo(
+        '\nNext: `cascaded serve` in one terminal, `cascaded ask "…"` in another, or point the'
+        " OpenAI SDK at the socket (README)."
+    )
+
+
+def _fetch_models() -> None:
+    folder = models_folder(os.environ)
+    sources = make_sources(DEFAULT_SOURCES, os.environ)
+    for model in MODELS:
+        if look(model, folder).usable:
+            continue
+        click.echo(f"Fetching {model.name} ({model.size_bytes / 1e6:,.0f} MB, once) …")
+        with progress_bar(model) as tick:
+            try:
+                pull(model, folder, sources, on_progress=tick)
+            except PullError as error:
+                raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _daemon(socket: Path) -> Iterator[None]:
+    """A daemon of our own with no configuration at all."""
+    command = [sys.executable, "-m", "cascaded", "serve", "--zero-config", "--socket", str(socket)]
+    log = socket.with_suffix(".log")
+    with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
+        try:
+            _wait_until_ready(process, socket, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", socket: Path, log: Path) -> None:
+    deadline = time.monotonic() + START_WITHIN_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            with Client(str(socket)) as client:
+                client.health()
+                return
+        except DaemonUnreachableError:
+            time.sleep(0.02)
+    raise click.ClickException(f"the daemon did not start:\n{log.read_text(errors='replace')}")
+
+
+def _show(result: CascadeResult) -> None:
+    metadata = result.metadata
+    click.echo(result.content)
+    click.echo()
+    for attempt in metadata.attempts:
+        score = "" if attempt.quality_score is None else f"quality {attempt.quality_score:.2f}"
+        kept = "kept" if attempt.accepted else "not kept"
+        click.echo(f"  {attempt.model:<28} {score:<14} {kept:<9} {attempt.latency_ms / 1000:.2f} s")
+    rows = {
+        "model": metadata.model_used,
+        "decision": verdict(metadata),
+        "cost": dollars(metadata.total_cost),
+        "saving": saving(metadata),
+        "overhead": f"{metadata.overhead_ms:.2f} ms beside the models",
+    }
+    for name, value in rows.items():
+        click.echo(f"  {name:<9} {value}")

@@ -1,0 +1,23 @@
+"""The light client: `Client()` talks to the daemon of this host over its Unix socket."""
+
+from cascaded.client.errors import (
+    APIError,
+    CascadedError,
+    DaemonUnreachableError,
+    ProtocolError,
+    StreamBrokenError,
+)
+from cascaded.client.results import CascadeResult, CascadeStreamChunk, Health
+from cascaded.client.sync import Client
+
+__all__ = [
+    "APIError",
+    "CascadeResult",
+    "CascadeStreamChunk",
+    "CascadedError",
+    "Client",
+    "DaemonUnreachableError",
+    "Health",
+    "ProtocolError",
+    "StreamBrokenError",
+]

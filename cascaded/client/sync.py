@@ -1,0 +1,169 @@
+"""The synchronous client, on nothing but the standard library and msgspec."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from http.client import HTTPResponse
+from typing import Literal, TypedDict, TypeVar, Unpack
+
+import msgspec
+
+from cascaded.client.errors import APIError, ProtocolError, StreamBrokenError
+from cascaded.client.results import CascadeResult, CascadeStreamChunk, Health, ModelInfo
+from cascaded.client.transport import Transport
+from cascaded.types.places import socket_path
+from cascaded.wire.sse import DONE, SseReader
+
+DEFAULT_TIMEOUT_S = 600.0
+_ERROR_STATUS = 400
+_READ_BYTES = 65_536
+MAX_QUOTED_BYTES = 200
+
+T = TypeVar("T")
+Query = str | Sequence[Mapping[str, object]]
+StreamMode = Literal["auto", "stream", "buffer"]
+
+
+class _Error(msgspec.Struct):
+    message: str = "the daemon gave no reason"
+    code: str = "unknown"
+    type: str = ""
+    param: str | None = None
+
+
+class _ErrorBody(msgspec.Struct):
+    error: msgspec.Raw
+
+
+class _Models(msgspec.Struct):
+    data: list[ModelInfo]
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked for beside the query."""
+
+    model: str
+    """A ladder, an alias or a model; `auto` by default."""
+    user_id: str
+    user_tier: str
+    context: Mapping[str, str]
+    """`user_id`, `tier`, `organization` in one."""
+    metadata: Mapping[str, str]
+    """Tags of this call."""
+    quality_mode: str
+    domain: str
+    max_tokens: int
+    max_cost: Decimal | str | int
+    """The most that this call may cost over all attempts, in US dollars. Never a float."""
+    options: Mapping[str, object]
+    """Further chat-completions members: `temperature`, `tools`, `response_format` …"""
+
+
+class Client:
+    """The daemon of this host. Safe to share between threads: each has its own connection."""
+
+    def __init__(self, socket: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """`socket`: the daemon's Unix socket; by default `$CASCADED_SOCKET`, else where a daemon
+        without configuration listens."""
+        path = socket or os.environ.get("CASCADED_SOCKET") or socket_path(os.environ, os.getuid())
+        self._transport = Transport(path, timeout_s)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._transport.close()
+
+    def run(self, query: Query, **asked: Unpack[Asked]) -> CascadeResult:
+        """Ask, and wait for the whole answer.
+
+        `query` is a text or a list of messages. Raises `APIError` and `DaemonUnreachableError`.
+        """
+        return self._call("POST", "/infer", _body(query, asked), CascadeResult)
+
+    def stream(
+        self, query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
+    ) -> Iterator[CascadeStreamChunk]:
+        """Ask, and get the answer as it comes; the last chunk `is_final` and has the metadata.
+
+        Closing the iterator hangs up. Raises `StreamBrokenError` when the answer breaks off.
+        """
+        return self._stream(_body(query, asked, stream=True, stream_mode=mode))
+
+    def health(self) -> Health:
+        """Whether the daemon answers, and its version."""
+        return self._call("GET", "/health", None, Health)
+
+    def models(self) -> list[ModelInfo]:
+        """Every name that may be asked for."""
+        return self._call("GET", "/v1/models", None, _Models).data
+
+    def _call(self, method: str, path: str, body: bytes | None, shape: type[T]) -> T:
+        with self._transport.exchange(method, path, body) as response:
+            content = response.read()
+            if response.status >= _ERROR_STATUS:
+                raise _api_error(response, content)
+        try:
+            return msgspec.json.decode(content, type=shape)
+        except msgspec.DecodeError as error:
+            raise ProtocolError(f"{path} answered in an unknown shape: {error}") from None
+
+    def _stream(self, body: bytes) -> Iterator[CascadeStreamChunk]:
+        with self._transport.exchange("POST", "/infer", body) as response:
+            if response.status >= _ERROR_STATUS:
+                raise _api_error(response, response.read())
+            reader = SseReader()
+            while piece := response.read1(_READ_BYTES):
+                for data in reader.feed(piece):
+                    if data == DONE:
+                        response.read()
+                        return
+                    yield _chunk(data)
+        raise StreamBrokenError("the stream ended before its last chunk")
+
+
+def _body(query: Query, asked: Asked, **ours: object) -> bytes:
+    """The body of `/infer`. Raises `TypeError` for a cost that is a float: it is not exact."""
+    said = {name: value for name, value in asked.items() if value is not None}
+    cost = said.get("max_cost")
+    if isinstance(cost, float):
+        raise TypeError("max_cost must be exact: give a Decimal, a string or an int of US dollars")
+    if cost is not None:
+        said["max_cost"] = str(cost)
+    words = {"query": query} if isinstance(query, str) else {"messages": query}
+    return msgspec.json.encode({**words, **said, **ours})
+
+
+def _chunk(data: bytes) -> CascadeStreamChunk:
+    try:
+        if b'"error"' in data[:10]:
+            error = msgspec.json.decode(data, type=_ErrorBody).error
+            raise StreamBrokenError(msgspec.json.decode(error, type=_Error).message)
+        return msgspec.json.decode(data, type=CascadeStreamChunk)
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"the stream has a chunk of unknown shape: {error}") from None
+
+
+def _api_error(response: HTTPResponse, content: bytes) -> APIError:
+    try:
+        raw = msgspec.json.decode(content, type=_ErrorBody).error
+        error = msgspec.json.decode(raw, type=_Error)
+        details = msgspec.json.decode(raw, type=dict[str, object])
+    except msgspec.DecodeError:
+        text = content[:MAX_QUOTED_BYTES].decode(errors="replace")
+        raise ProtocolError(f"status {response.status}, not from this daemon: {text}") from None
+    retry_ms = response.getheader("retry-after-ms")
+    return APIError(
+        error.message,
+        status=response.status,
+        code=error.code,
+        type=error.type,
+        param=error.param,
+        request_id=response.getheader("x-request-id"),
+        retry_after_s=float(retry_ms) / 1000 if retry_ms else None,
+        details=details,
+    )

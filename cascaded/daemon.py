@@ -1,0 +1,325 @@
+"""The composition root: the only file that names adapters and providers."""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import BinaryIO
+
+import uvloop
+from aiohttp import web
+from msgspec.structs import replace
+
+from cascaded.adapters import package_data
+from cascaded.adapters.clock import SystemClock
+from cascaded.adapters.json_log import JsonLog
+from cascaded.adapters.nothing import NoCache, NoGuardrail
+from cascaded.adapters.offload import ThreadOffload
+from cascaded.adapters.prometheus import PrometheusMetrics
+from cascaded.adapters.unix_socket import SocketError, listen
+from cascaded.api.auth import Gate, digests
+from cascaded.api.server import Limits, Services, Status, application
+from cascaded.config import Config, schema
+from cascaded.pipeline.cascade import Climber
+from cascaded.pipeline.order import Parts, stages
+from cascaded.pipeline.run import Pipeline
+from cascaded.policy.pricing import Catalogue, CatalogueEntry
+from cascaded.policy.routing.book import ModelBook
+from cascaded.policy.tokens import vocabulary_of
+from cascaded.ports import Clock, Provider, ProviderTraits, Sink
+from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
+from cascaded.state.memory_ledger import MemoryLedger
+from cascaded.types.model import Ladder, Model, Rung
+from cascaded.types.request import Request
+from cascaded.types.result import Outcome
+
+LISTEN_BACKLOG = 4096
+ID_BYTES = 12
+BODY_TIMEOUT_S = 30.0
+DRAIN_POLL_S = 0.02
+MAX_UNDECLARED_MODELS = 1024
+PRICES = "prices.bin"
+
+
+class StartError(RuntimeError):
+    """The daemon cannot start; the message says why and what to do."""
+
+
+class Sinks:
+    """Tells several sinks of one request."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self._sinks = sinks
+
+    def record(self, request: Request, outcome: Outcome) -> None:
+        """See `ports.Sink.record`."""
+        for sink in self._sinks:
+            sink.record(request, outcome)
+
+
+def serve(config: Config) -> None:
+    """Run the daemon until SIGTERM or SIGINT. Raises `StartError`."""
+    uvloop.run(_serve(config))
+
+
+async def _serve(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(config):
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Services]:
+    """A daemon that serves inside the block and drains at its end."""
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        log = stack.enter_context(_log(config.log, clock))
+        services = await _services(config, clock, log, stack)
+        await _open_doors(config.server, services, log, stack)
+        services.status.ready = True
+        log.write("info", "ready", version=services.version, socket=config.server.socket)
+        yield services
+
+
+@contextmanager
+def _log(config: schema.Log, clock: Clock) -> Iterator[JsonLog]:
+    with ExitStack() as stack:
+        stream: BinaryIO = sys.stderr.buffer
+        if config.file is not None:
+            try:
+                stream = stack.enter_context(open(config.file, "ab"))
+            except OSError as error:
+                raise StartError(f"cannot open the log {config.file}: {error.strerror}") from None
+        log = JsonLog(stream, clock, level=config.level, prompts=config.prompts)
+        yield log
+        log.flush()
+
+
+async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack) -> Services:
+    """Everything that the handlers need, put together."""
+    status = Status()
+    ledger = MemoryLedger()
+    metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
+    offload = ThreadOffload()
+    stack.callback(offload.close)
+    book = model_book(config, Catalogue.load(package_data.read(PRICES)))
+    providers = _providers(config, clock)
+    for provider in providers.values():
+        stack.push_async_callback(provider.close)
+    pipeline = Pipeline(
+        stages=stages(
+            Parts(
+                choose=book.choose,
+                guardrail=NoGuardrail(),
+                cache=NoCache(),
+                offload=offload,
+                ledger=ledger,
+                default_max_output_tokens=config.cascade.default_max_output_tokens,
+            )
+        ),
+        climber=Climber(providers=providers, clock=clock, random=random.Random().random),
+        ledger=ledger,
+        sink=Sinks(metrics, log),
+    )
+    return Services(
+        version=version("cascaded"),
+        pipeline=pipeline,
+        gate=Gate(own_uid=os.getuid(), tcp_key_digests=digests(config.server.tcp_keys)),
+        limits=Limits(
+            max_body_bytes=config.server.max_body_bytes,
+            max_concurrency=config.server.max_concurrency,
+            request_timeout_s=config.server.request_timeout_s,
+            body_timeout_s=BODY_TIMEOUT_S,
+        ),
+        status=status,
+        clock=clock,
+        new_id=lambda: secrets.token_hex(ID_BYTES),
+        models=partial(_model_rows, book),
+        metrics=metrics.scrape,
+        metrics_without_key=config.server.metrics_without_key,
+        log_fault=log.fault,
+    )
+
+
+async def _open_doors(
+    config: schema.Server, services: Services, log: JsonLog, stack: AsyncExitStack
+) -> None:
+    """Listen on the Unix socket, and on loopback TCP where that is asked for.
+
+    What is entered last is left first: the doors close, then the calls under way drain.
+    """
+    runner = web.AppRunner(
+        application(services),
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=config.keepalive_timeout_s,
+        shutdown_timeout=0,
+        max_line_size=config.max_header_bytes,
+        max_field_size=config.max_header_bytes,
+    )
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    stack.push_async_callback(_drain, services.status, config.drain_timeout_s, log)
+    try:
+        listener = stack.enter_context(
+            listen(
+                Path(config.socket),
+                mode=config.socket_mode_bits,
+                group=config.socket_group,
+                backlog=LISTEN_BACKLOG,
+            )
+        )
+    except SocketError as error:
+        raise StartError(str(error)) from None
+    sites: list[web.BaseSite] = [web.SockSite(runner, listener, backlog=LISTEN_BACKLOG)]
+    if config.tcp_address is not None:
+        host, port = config.tcp_address
+        sites.append(web.TCPSite(runner, host, port, backlog=LISTEN_BACKLOG))
+    for site in sites:
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(f"cannot listen on {site.name}: {error}") from None
+        stack.push_async_callback(site.stop)
+
+
+async def _drain(status: Status, seconds: float, log: JsonLog) -> None:
+    """Let the calls under way end, as long as the limit allows; the rest is then cancelled."""
+    status.draining = True
+    try:
+        async with asyncio.timeout(seconds):
+            while status.in_flight:
+                await asyncio.sleep(DRAIN_POLL_S)
+    except TimeoutError:
+        log.write("warning", "drain_cut_short", in_flight=status.in_flight)
+    log.write("info", "stopped")
+
+
+def _providers(config: Config, clock: Clock) -> dict[str, Provider]:
+    providers: dict[str, Provider] = {}
+    for name, settings in config.providers.items():
+        match settings:
+            case schema.OpenAICompatible():
+                providers[name] = _openai_compatible(name, settings, clock)
+            case schema.Embedded():
+                providers[name] = _embedded(name, settings, clock)
+    return providers
+
+
+def _openai_compatible(name: str, settings: schema.OpenAICompatible, clock: Clock) -> Provider:
+    organised = {
+        "OpenAI-Organization": settings.organization,
+        "OpenAI-Project": settings.project,
+    }
+    headers = {key: value for key, value in organised.items() if value is not None}
+    headers |= {key: value.reveal() for key, value in settings.headers.items()}
+    endpoint = Endpoint(
+        base_url=settings.base_url,
+        uds=settings.uds,
+        api_key=settings.api_key,
+        headers=headers,
+        ca_file=settings.ca_file,
+        proxy=settings.proxy.reveal() if settings.proxy else None,
+        connect_timeout_s=settings.connect_timeout_s,
+        first_token_timeout_s=settings.first_token_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        total_timeout_s=settings.total_timeout_s,
+        max_connections=settings.max_connections,
+        max_response_bytes=settings.max_response_bytes,
+    )
+    traits = ProviderTraits(
+        max_retries=settings.max_retries,
+        backoff_s=settings.backoff_s,
+        backoff_max_s=settings.backoff_max_s,
+        forward_caller_key=settings.forward_caller_key,
+        bills_on_5xx=settings.bills_on_5xx,
+        cancel_stops_billing=settings.cancel_stops_billing,
+        logprobs=settings.logprobs,
+    )
+    return OpenAICompatible(name, endpoint, traits, clock)
+
+
+def model_book(config: Config, catalogue: Catalogue) -> ModelBook:
+    """The config's names, with what the price catalogue knows of their models."""
+    models = {name: _model(name, settings, catalogue) for name, settings in config.models.items()}
+    ladders = {
+        name: Ladder(
+            name=name,
+            rungs=tuple(
+                Rung(model=models[rung], threshold=threshold)
+                for rung, threshold in zip(settings.rungs, settings.rung_thresholds, strict=True)
+            ),
+            max_cost_nano_usd=settings.max_cost_nano_usd,
+            strict=settings.strict,
+            top_retries=settings.top_retries,
+            stream_mode=settings.stream_mode,
+        )
+        for name, settings in config.ladders.items()
+    }
+    upstreams = tuple(
+        name
+        for name, settings in config.providers.items()
+        if isinstance(settings, schema.OpenAICompatible)
+    )
+    return ModelBook(
+        models=models,
+        ladders=ladders,
+        aliases=config.routes(),
+        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, catalogue)),
+    )
+
+
+def _model(name: str, settings: schema.Model, catalogue: Catalogue) -> Model:
+    """A declared model; the catalogue fills in what the config leaves out."""
+    upstream_name = settings.upstream_name or name
+    known = catalogue.find(settings.provider, upstream_name) or CatalogueEntry(
+        seller=settings.provider, name=upstream_name
+    )
+    reference = catalogue.find("", settings.reference_model) if settings.reference_model else None
+    capabilities = settings.capabilities
+    return Model(
+        name=name,
+        provider=settings.provider,
+        upstream_name=upstream_name,
+        price=settings.price or known.price,
+        reference_price=settings.reference_price or (reference and reference.price),
+        reference_name=settings.reference_model or "declared",
+        vocabulary=settings.vocabulary or vocabulary_of(upstream_name),
+        context_window=settings.context_window or known.context_window,
+        max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
+        capabilities=known.capabilities if capabilities is None else capabilities,
+    )
+
+
+def _undeclared(upstreams: tuple[str, ...], catalogue: Catalogue, name: str) -> Model | None:
+    """A model that the config does not name: `provider/model`, or one that a provider is known
+    to sell. With a single provider every name is taken to be its own (and then needs a price)."""
+    head, slash, rest = name.partition("/")
+    candidates = [(head, rest)] if slash and head in upstreams else []
+    candidates += [(upstream, name) for upstream in upstreams]
+    for provider, upstream_name in candidates:
+        if catalogue.find(provider, upstream_name) is not None or head == provider:
+            settings = schema.Model(provider=provider, upstream_name=upstream_name)
+            return replace(_model(upstream_name, settings, catalogue), name=name)
+    if len(upstreams) == 1:
+        return _model(name, schema.Model(provider=upstreams[0]), catalogue)
+    return None
+
+
+def _model_rows(book: ModelBook) -> list[dict[str, object]]:
+    """What `/v1/models` lists, in OpenAI's shape."""
+    owners = {name: model.provider for name, model in book.models.items()}
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": owners.get(name, "cascaded")}
+        for name in book.names()
+    ]

@@ -1,0 +1,126 @@
+"""One attempt: one call to one provider, and its line in the books whatever becomes of it."""
+
+from contextlib import aclosing
+
+from cascaded.policy.pricing import cost, worst_cost
+from cascaded.policy.tokens import count_text
+from cascaded.ports import Call, Clock, Provider, ProviderTraits, Reply
+from cascaded.types.decision import Decision
+from cascaded.types.errors import ProviderError
+from cascaded.types.event import Event
+from cascaded.types.model import Rung
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Billing, Completion
+from cascaded.types.usage import Usage
+from cascaded.wire.openai_chat import Collector, upstream_fields
+
+
+class HeldReply:
+    """A gate that stays shut: keeps an attempt's events until its answer is accepted."""
+
+    committed = False
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def send(self, event: Event) -> None:
+        """Keep it. The provider bounds how much that can be (`max_response_bytes`)."""
+        self.events.append(event)
+
+
+class Trial:
+    """An attempt under way. Until it has ended well it counts as possibly billed."""
+
+    def __init__(self, index: int, rung: Rung, request: Request, decision: Decision) -> None:
+        self.fault: ProviderError | None = None
+        self._index = index
+        self._model = rung.model
+        self._request = request
+        assert decision.ladder is not None
+        self._ladder = decision.ladder
+        self._input_tokens = decision.input_tokens
+        most = rung.model.max_output_tokens or decision.max_output_tokens
+        self._bound = min(decision.max_output_tokens, most)
+        self._collector = Collector()
+        self._billing: Billing = "unknown"
+        self._first_token_ns: int | None = None
+
+    async def run(self, provider: Provider, gate: Reply, clock: Clock, book: list[Attempt]) -> None:
+        """Make the call and pass its events to the gate.
+
+        A provider's fault is kept in `fault`. The attempt is booked in every case, a
+        cancellation or a bug included.
+        """
+        started = clock.monotonic_ns()
+        try:
+            async with aclosing(provider.call(self._call(provider))) as events:
+                async for event in events:
+                    if self._first_token_ns is None and event.speaks:
+                        self._first_token_ns = clock.monotonic_ns() - started
+                    self._collector.add(event)
+                    await gate.send(event)
+            self._billing = "billed"
+        except ProviderError as fault:
+            self.fault = fault
+            self._billing = fault.billing
+        finally:
+            book.append(self._line(clock.monotonic_ns() - started, provider.traits))
+
+    @property
+    def completion(self) -> Completion:
+        """The answer."""
+        return self._collector.completion()
+
+    def _call(self, provider: Provider) -> Call:
+        request = self._request
+        judged = self._ladder.checked
+        as_asked = self._bound == request.max_output_tokens and not judged
+        return Call(
+            model=self._model,
+            fields=upstream_fields(
+                request.fields,
+                self._model,
+                output_bound=None if as_asked else self._bound,
+                stream=request.stream,
+                logprobs=judged and provider.traits.logprobs and not request.wants_logprobs,
+            ),
+            stream=request.stream,
+            request_id=request.id,
+            caller_key=request.caller_key if provider.traits.forward_caller_key else None,
+        )
+
+    def _line(self, latency_ns: int, traits: ProviderTraits) -> Attempt:
+        if self._collector.usage is not None:
+            self._billing = "billed"  # the provider has said what it charges, however it ended
+        usage = self._usage()
+        return Attempt(
+            rung=self._index,
+            model=self._model,
+            error=self.fault.code if self.fault else None,
+            billing=self._billing,
+            usage=usage,
+            cost_nano_usd=self._cost(usage, traits),
+            latency_ns=latency_ns,
+            first_token_ns=self._first_token_ns,
+        )
+
+    def _usage(self) -> Usage:
+        """What the provider says, else our own count."""
+        if self._collector.usage is not None or self._billing == "not_billed":
+            return self._collector.usage or Usage()
+        said = count_text(self._model.vocabulary, self._collector.text)
+        return Usage(
+            input_tokens=self._input_tokens,
+            output_tokens=said * self._request.choices,
+            estimated=True,
+        )
+
+    def _cost(self, usage: Usage, traits: ProviderTraits) -> int:
+        """What it cost; where that is not known, the most that it can have cost."""
+        price = self._model.price
+        assert price is not None  # the price stage refuses models without one
+        if self._billing == "not_billed":
+            return 0
+        if self._billing == "billed" or traits.cancel_stops_billing:
+            return cost(price, usage)
+        return worst_cost(price, self._input_tokens, self._bound, self._request.choices)

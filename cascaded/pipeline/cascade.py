@@ -1,0 +1,211 @@
+"""The climb: draft, judge, keep or escalate.
+
+When a stream commits: every rung that a better one could replace is held back whole, so a
+rejected draft never reaches the caller. The last rung has nothing above it and may stream as it
+speaks; its first event is then the commit point, and a later failure can only end the answer
+with an error.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec.structs import replace
+
+from cascaded.pipeline.attempt import HeldReply, Trial
+from cascaded.policy.pricing import saving
+from cascaded.policy.quality import assess
+from cascaded.ports import Clock, Provider, Reply
+from cascaded.types.decision import Decision, Refusal
+from cascaded.types.errors import ProviderError
+from cascaded.types.model import Ladder
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Completion, Result
+
+RETRY_WORTHY = frozenset(
+    {
+        "upstream_connect",
+        "upstream_reset",
+        "upstream_rate_limited",
+        "upstream_overloaded",
+        "upstream_server_error",
+    }
+)
+"""Faults that may be gone in a moment. A timeout has already cost its time."""
+
+
+class Climber(msgspec.Struct, frozen=True, kw_only=True):
+    """What a climb needs of the world."""
+
+    providers: Mapping[str, Provider]
+    clock: Clock
+    random: Callable[[], float]
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """An answer that was judged, and its place in the book."""
+
+    completion: Completion
+    held: HeldReply
+    line: int
+
+
+async def climb(
+    climber: Climber, request: Request, decision: Decision, reply: Reply, book: list[Attempt]
+) -> Result | Refusal:
+    """Try the rungs until one's answer is kept, and hand that answer to the reply.
+
+    Every attempt is added to `book` as it ends, also when this is cancelled.
+    """
+    ladder = decision.ladder
+    assert ladder is not None
+    outcome: Result | Refusal | None = None
+    for index in range(len(ladder.rungs)):
+        outcome = await _try_rung(climber, request, decision, reply, book, index)
+        if isinstance(outcome, Result) or reply.committed:
+            break
+    assert outcome is not None  # a ladder has at least one rung
+    return outcome
+
+
+async def _try_rung(
+    climber: Climber,
+    request: Request,
+    decision: Decision,
+    reply: Reply,
+    book: list[Attempt],
+    index: int,
+) -> Result | Refusal:
+    """The answer of one rung, if it is kept; else why it is not."""
+    ladder = decision.ladder
+    assert ladder is not None
+    last = index == len(ladder.rungs) - 1
+    live = streams_live(request, ladder, last=last)
+    failed: list[Candidate] = []
+    for _ in range(_tries(request, ladder, last=last, live=live)):
+        held = HeldReply()
+        trial = await _attempt(climber, request, decision, reply if live else held, book, index)
+        if trial.fault is not None:
+            if failed:
+                break
+            return _refusal(trial.fault)
+        answer = trial.completion
+        if not ladder.checked or _judge(request, decision, answer, book, index):
+            return await _keep(decision, reply, Candidate(answer, held, len(book) - 1), book)
+        failed.append(Candidate(answer, held, len(book) - 1))
+    if last and (live or not ladder.strict):
+        best = max(failed, key=lambda candidate: _score(book, candidate))
+        return await _keep(decision, reply, best, book, flagged=True)
+    return _not_good_enough(ladder, book[-1])
+
+
+def streams_live(request: Request, ladder: Ladder, *, last: bool) -> bool:
+    """Whether this rung's words may go out as they come."""
+    mode = request.stream_mode or ladder.stream_mode
+    if not request.stream or not last or mode == "buffer":
+        return False
+    return mode == "stream" or not ladder.checked or not ladder.strict
+
+
+def _tries(request: Request, ladder: Ladder, *, last: bool, live: bool) -> int:
+    """How often a rung is asked. Only the last is asked again, and only where a second answer
+    can differ and can still be chosen."""
+    again = last and ladder.checked and not live and not request.deterministic
+    return 1 + (ladder.top_retries if again else 0)
+
+
+async def _attempt(
+    climber: Climber,
+    request: Request,
+    decision: Decision,
+    gate: Reply,
+    book: list[Attempt],
+    index: int,
+) -> Trial:
+    """One rung called, and called again after faults that may pass, with growing pauses."""
+    ladder = decision.ladder
+    assert ladder is not None
+    rung = ladder.rungs[index]
+    provider = climber.providers[rung.model.provider]
+    for retry in range(provider.traits.max_retries + 1):
+        trial = Trial(index, rung, request, decision)
+        await trial.run(provider, gate, climber.clock, book)
+        pause = _pause(provider, trial.fault, retry, climber.random)
+        if pause is None or gate.committed:
+            break
+        await climber.clock.sleep(pause)
+        if isinstance(gate, HeldReply):
+            gate.events.clear()
+    return trial
+
+
+def _pause(
+    provider: Provider, fault: ProviderError | None, retry: int, random: Callable[[], float]
+) -> float | None:
+    """Seconds until the next try; `None` when there is to be none.
+
+    A try that may have been billed is not repeated: its hold covers one call.
+    """
+    traits = provider.traits
+    if fault is None or fault.code not in RETRY_WORTHY or fault.billing == "unknown":
+        return None
+    if retry >= traits.max_retries:
+        return None
+    if fault.retry_after_s is not None:
+        return fault.retry_after_s if fault.retry_after_s <= traits.backoff_max_s else None
+    longest = min(traits.backoff_s * 2**retry, traits.backoff_max_s)
+    return longest * (0.5 + random() / 2)
+
+
+def _judge(
+    request: Request, decision: Decision, answer: Completion, book: list[Attempt], index: int
+) -> bool:
+    """Whether the answer just booked is good enough; its verdict goes into the book."""
+    assert decision.ladder is not None
+    verdict = assess(decision.question, answer, request.asks)
+    book[-1] = replace(book[-1], verdict=verdict)
+    return verdict.score >= decision.ladder.rungs[index].threshold
+
+
+def _score(book: list[Attempt], candidate: Candidate) -> float:
+    verdict = book[candidate.line].verdict
+    return verdict.score if verdict else 0.0
+
+
+async def _keep(
+    decision: Decision, reply: Reply, kept: Candidate, book: list[Attempt], *, flagged: bool = False
+) -> Result:
+    """Hand a judged answer over."""
+    answered_by = book[kept.line] = replace(book[kept.line], accepted=True)
+    for event in kept.held.events:
+        await reply.send(event)
+    assert decision.ladder is not None
+    spent = sum(line.cost_nano_usd for line in book)
+    saved = saving(decision.ladder, answered_by.usage, spent)
+    return Result(
+        answer=kept.completion,
+        answered_by=answered_by,
+        flagged=flagged,
+        saved_nano_usd=saved.nano_usd,
+        reference_priced=saved.at_reference_prices,
+    )
+
+
+def _refusal(fault: ProviderError) -> Refusal:
+    return Refusal(
+        code=fault.code,
+        message=fault.message,
+        retry_after_s=fault.retry_after_s,
+        details={"upstream_status": fault.status, "upstream_body": fault.body},
+    )
+
+
+def _not_good_enough(ladder: Ladder, line: Attempt) -> Refusal:
+    found = ", ".join(line.verdict.failed) if line.verdict else ""
+    return Refusal(
+        code="quality_refused",
+        message=(
+            f"No model of ladder '{ladder.name}' gave an answer that passed its checks"
+            f" (found: {found or 'too little certainty'}). Rephrase the question, or lower the"
+            " ladder's thresholds."
+        ),
+    )

@@ -1,0 +1,49 @@
+"""The book of models: what a name that a caller types stands for."""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+import msgspec
+
+from cascaded.types.decision import Refusal
+from cascaded.types.model import Ladder, Model, Rung
+
+LADDER_PREFIX = "cascade/"
+
+
+class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
+    """Every name the operator has given a meaning."""
+
+    models: Mapping[str, Model]
+    ladders: Mapping[str, Ladder]
+    aliases: Mapping[str, str]
+    """A name, and the ladder (`cascade/<name>`) or model it stands for. An alias may shadow a
+    real model's name; the config check has seen to it that none leads back to itself."""
+    undeclared: Callable[[str], Model | None]
+    """A model that the config does not name but one of its providers serves."""
+
+    def choose(self, name: str) -> Ladder | Refusal:
+        """The ladder to climb. A real model's name is a ladder of one rung, not second-guessed."""
+        target = self.aliases.get(name, name)
+        if target.startswith(LADDER_PREFIX):
+            ladder = self.ladders.get(target.removeprefix(LADDER_PREFIX))
+            return ladder or self._unknown(name)
+        model = self.models.get(target) or self.undeclared(target)
+        if model is None:
+            return self._unknown(name)
+        return Ladder(name=model.name, rungs=(Rung(model=model),), checked=False)
+
+    def names(self) -> list[str]:
+        """Everything that may be asked for by name, sorted."""
+        ladders = {LADDER_PREFIX + name for name in self.ladders}
+        return sorted({*self.models, *self.aliases, *ladders})
+
+    def _unknown(self, name: str) -> Refusal:
+        near = get_close_matches(name[:100], self.names(), n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        return Refusal(
+            code="model_not_found",
+            message=f"No model, ladder or alias is called {name[:100]!r}.{hint}"
+            " GET /v1/models lists what there is.",
+            param="model",
+        )

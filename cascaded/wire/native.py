@@ -1,0 +1,188 @@
+"""Our own dialect: `POST /infer` and the metadata that every answer carries. Pure."""
+
+import msgspec
+
+from cascaded.types.model import StreamMode
+from cascaded.types.money import MoneyError, format_usd, parse_usd
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Outcome, Result
+from cascaded.wire.openai_chat import Fields, WireError
+
+NS_PER_MS = 1_000_000
+
+
+class Context(msgspec.Struct, forbid_unknown_fields=True):
+    """Who the call is for. Believed only from callers whom the operator trusts."""
+
+    user_id: str | None = None
+    tier: str | None = None
+    organization: str | None = None
+
+
+class InferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /infer`: `query` or `messages`, the rest is optional."""
+
+    query: str | None = None
+    messages: list[msgspec.Raw] | None = None
+    model: str = "auto"
+    max_tokens: int | None = None
+    max_cost: msgspec.Raw | None = None
+    """US dollars, as an exact decimal (a number or a string)."""
+    quality_mode: str | None = None
+    domain: str | None = None
+    stream: bool = False
+    stream_mode: StreamMode | None = None
+    user_id: str | None = None
+    user_tier: str | None = None
+    context: Context | None = None
+    metadata: dict[str, str] = {}
+    options: Fields = {}
+    """Further chat-completions members (temperature, tools, response_format …), sent as they are."""
+
+
+_read_infer = msgspec.json.Decoder(InferRequest)
+
+
+def parse_infer(body: bytes) -> tuple[InferRequest, bytes]:
+    """A native request, and the chat-completions body that it stands for.
+
+    Raises `WireError` naming what is wrong.
+    """
+    try:
+        infer = _read_infer.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(f"not a request for /infer: {error}") from None
+    if (infer.query is None) == (infer.messages is None):
+        raise WireError("give either query (a text) or messages (a list), and not both", "query")
+    messages: object = infer.messages
+    if infer.query is not None:
+        messages = [{"role": "user", "content": infer.query}]
+    chat: dict[str, object] = {**infer.options, "model": infer.model, "messages": messages}
+    if infer.max_tokens is not None:
+        chat["max_tokens"] = infer.max_tokens
+    if infer.stream:
+        chat["stream"] = True
+    return infer, msgspec.json.encode(chat)
+
+
+def parse_max_cost(raw: msgspec.Raw | None) -> int | None:
+    """Nano-dollars of a decimal number or string. Raises `WireError`."""
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        return parse_usd(bytes(raw).decode().strip('"'))
+    except MoneyError as error:
+        raise WireError(f"max_cost: {error}", "max_cost") from None
+
+
+def usd(nano_usd: int) -> msgspec.Raw:
+    """Money on the wire: a JSON number with every digit of the exact decimal."""
+    return msgspec.Raw(format_usd(nano_usd).encode())
+
+
+def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, object]:
+    """What happened, in the names that users rely on. Money is US dollars, times milliseconds."""
+    decision = outcome.decision
+    rungs = decision.ladder.rungs if decision.ladder else ()
+    draft, verifier = _draft_and_verifier(outcome)
+    total, saved = outcome.total_nano_usd, result.saved_nano_usd
+    verdict = result.answered_by.verdict if result.answered_by else None
+    return {
+        "request_id": request.id,
+        "user_id": request.user_id,
+        "user_tier": request.user_tier,
+        "total_cost": usd(total),
+        "draft_cost": usd(outcome.draft_nano_usd),
+        "verifier_cost": usd(total - outcome.draft_nano_usd),
+        "cost_saved": usd(saved),
+        "savings_percent": _percent(saved, total + saved),
+        "savings_reference": rungs[-1].model.reference_name if result.reference_priced else None,
+        "confidence": verdict and verdict.confidence,
+        "quality_score": verdict and verdict.score,
+        "quality_failed": list(verdict.failed) if verdict else [],
+        "flagged": result.flagged,
+        "domain": decision.domain,
+        "complexity": decision.complexity,
+        "draft_model": rungs[0].model.name if len(rungs) > 1 else None,
+        "verifier_model": rungs[-1].model.name if rungs else None,
+        "model_used": result.answered_by and result.answered_by.model.name,
+        "draft_accepted": draft is not None and draft.accepted,
+        "ladder": decision.ladder and decision.ladder.name,
+        "attempts": [_attempt(attempt) for attempt in outcome.attempts],
+        "cache": result.cache,
+        "latency_ms": _ms(outcome.elapsed_ns),
+        "draft_latency_ms": draft and _ms(draft.latency_ns),
+        "verifier_latency_ms": verifier and _ms(verifier.latency_ns),
+        "overhead_ms": _ms(outcome.overhead_ns),
+        "input_tokens": result.answered_by and result.answered_by.usage.input_tokens,
+        "output_tokens": result.answered_by and result.answered_by.usage.output_tokens,
+        "notices": list(decision.notices),
+    }
+
+
+def cost_details(outcome: Outcome, result: Result) -> dict[str, object]:
+    """The money part of the metadata, for the last chunk of a stream."""
+    total = outcome.total_nano_usd
+    return {
+        "draft_cost": usd(outcome.draft_nano_usd),
+        "verifier_cost": usd(total - outcome.draft_nano_usd),
+        "cost_saved": usd(result.saved_nano_usd),
+        "model_used": result.answered_by and result.answered_by.model.name,
+    }
+
+
+def headers(outcome: Outcome, result: Result) -> dict[str, str]:
+    """The `x-cascaded-*` headers of a plain answer."""
+    total = format_usd(outcome.total_nano_usd)
+    told = {
+        "x-cascaded-cost": total,
+        "x-litellm-response-cost": total,
+        "x-cascaded-cost-saved": format_usd(result.saved_nano_usd),
+        "x-cascaded-cache": result.cache or "none",
+        "x-cascaded-overhead-ms": f"{outcome.overhead_ns / NS_PER_MS:.3f}",
+    }
+    decision = outcome.decision
+    if result.answered_by:
+        told["x-cascaded-model"] = result.answered_by.model.name
+    if decision.domain:
+        told["x-cascaded-domain"] = decision.domain
+    if decision.ladder and len(decision.ladder.rungs) > 1:
+        draft, _ = _draft_and_verifier(outcome)
+        told["x-cascaded-draft-accepted"] = str(draft is not None and draft.accepted).lower()
+    if decision.notices:
+        told["x-cascaded-notice"] = "; ".join(decision.notices)
+    return told
+
+
+def _draft_and_verifier(outcome: Outcome) -> tuple[Attempt | None, Attempt | None]:
+    """The last attempts on the first of several rungs and on any later one."""
+    ladder = outcome.decision.ladder
+    single = ladder is None or len(ladder.rungs) == 1
+    draft = verifier = None
+    for attempt in outcome.attempts:
+        if attempt.rung == 0 and not single:
+            draft = attempt
+        else:
+            verifier = attempt
+    return draft, verifier
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return {
+        "model": attempt.model.name,
+        "provider": attempt.model.provider,
+        "error": attempt.error,
+        "billing": attempt.billing,
+        "cost": usd(attempt.cost_nano_usd),
+        "quality_score": attempt.verdict and attempt.verdict.score,
+        "accepted": attempt.accepted,
+        "latency_ms": _ms(attempt.latency_ns),
+    }
+
+
+def _percent(part: int, whole: int) -> float:
+    return round(100 * part / whole, 2) if whole else 0.0
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(nanoseconds / NS_PER_MS, 3)

@@ -1,0 +1,153 @@
+"""The real daemon in a thread of the test, on a socket in a temporary folder."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+from aiohttp import web
+
+from cascaded.api.server import Services
+from cascaded.config import Config, load
+from cascaded.daemon import running
+from tests.support.upstream import Upstream, in_thread
+
+CASCADE = """
+[server]
+socket = "{socket}"
+drain_timeout_s = 2
+
+[log]
+file = "{folder}/log.jsonl"
+
+[providers.fake]
+base_url = "{url}/v1"
+api_key = "env:FAKE_KEY"
+max_retries = 1
+backoff_s = 0.01
+backoff_max_s = 2
+connect_timeout_s = 1
+first_token_timeout_s = 1
+idle_timeout_s = 1
+total_timeout_s = 3
+logprobs = true
+
+[models.cheap]
+provider = "fake"
+input_usd_per_mtok = "0.15"
+output_usd_per_mtok = "0.60"
+vocabulary = "o200k_base"
+
+[models.strong]
+provider = "fake"
+input_usd_per_mtok = "2.50"
+output_usd_per_mtok = "10"
+vocabulary = "o200k_base"
+
+[ladders.default]
+rungs = ["cheap", "strong"]
+threshold = 0.6
+aliases = ["auto"]
+"""
+"""A cascade over the scripted upstream. `{url}`, `{socket}` and `{folder}` are filled in."""
+
+
+def parse(text: str, **env: str) -> Config:
+    """A config that must be right."""
+    config = load(
+        text,
+        source_name="test.toml",
+        env={"FAKE_KEY": "sk-upstream-secret", "XDG_RUNTIME_DIR": "/tmp", **env},
+        read_file=lambda path: Path(path).read_bytes(),
+    )
+    assert isinstance(config, Config), config
+    return config
+
+
+class Daemon:
+    """A running daemon and ways to talk to it."""
+
+    def __init__(self, config: Config, services: Services, folder: Path) -> None:
+        self.config = config
+        self.services = services
+        self.folder = folder
+        self.socket = config.server.socket
+
+    def http(self) -> httpx2.Client:
+        return httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=self.socket), base_url="http://localhost", timeout=30
+        )
+
+    def openai(self, **options: Any) -> openai.OpenAI:
+        http_client = httpx2.Client(transport=httpx2.HTTPTransport(uds=self.socket))
+        return openai.OpenAI(
+            api_key="sk-caller",
+            base_url="http://localhost/v1",
+            http_client=http_client,
+            **{"max_retries": 0, **options},
+        )
+
+    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+        http_client = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=self.socket))
+        return openai.AsyncOpenAI(
+            api_key="sk-caller",
+            base_url="http://localhost/v1",
+            http_client=http_client,
+            **{"max_retries": 0, **options},
+        )
+
+    @property
+    def spend(self) -> dict[str, int]:
+        """Nano-dollars by state."""
+        ledger: Any = self.services.pipeline.ledger
+        spend: dict[str, int] = ledger.spend()
+        return spend
+
+    def log_lines(self) -> str:
+        """The log so far, flushed."""
+        return (self.folder / "log.jsonl").read_text()
+
+
+@contextmanager
+def upstream_server() -> Iterator[Upstream]:
+    """A scripted upstream on a loopback port."""
+    upstream = Upstream()
+
+    @asynccontextmanager
+    async def serve(_: asyncio.Event) -> AsyncIterator[Upstream]:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/chat/completions", upstream.handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        port = runner.addresses[0][1]
+        upstream.url = f"http://127.0.0.1:{port}"
+        try:
+            yield upstream
+        finally:
+            await runner.cleanup()
+
+    with in_thread(serve) as running_upstream:
+        yield running_upstream
+
+
+@contextmanager
+def daemon_with(toml: str, *, url: str = "", **env: str) -> Iterator[Daemon]:
+    """A daemon with this config."""
+    with tempfile.TemporaryDirectory(prefix="cascaded-test-") as name:
+        folder = Path(name)
+        text = toml.replace("{socket}", f"{name}/d.sock").replace("{folder}", name)
+        config = parse(text.replace("{url}", url), **env)
+
+        @asynccontextmanager
+        async def serve(_: asyncio.Event) -> AsyncIterator[Daemon]:
+            async with running(config) as services:
+                yield Daemon(config, services, folder)
+
+        with in_thread(serve) as daemon:
+            yield daemon

@@ -1,0 +1,283 @@
+"""A scripted upstream that speaks chat completions over real HTTP, and keeps its own bill."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+JSON = dict[str, Any]
+
+
+@dataclass
+class Says:
+    """An answer in this many pieces (for streams), with usage."""
+
+    text: str = "Paris."
+    chunks: int = 3
+    input_tokens: int = 10
+    output_tokens: int = 5
+    finish_reason: str = "stop"
+    tool_calls: list[JSON] = field(default_factory=list)
+    logprob: float | None = None
+    usage_on: str = "own"  # own chunk | last chunk | none
+    delay_s: float = 0.0
+    chunk_delay_s: float = 0.0
+    extra_usage: JSON = field(default_factory=dict)
+
+
+@dataclass
+class Fails:
+    """An error status."""
+
+    status: int = 500
+    headers: dict[str, str] = field(default_factory=dict)
+    body: str = '{"error": {"message": "the upstream is unwell", "type": "server_error"}}'
+
+
+@dataclass
+class Hangs:
+    """Silence before the head, or after some chunks."""
+
+    after_chunks: int | None = None
+
+
+@dataclass
+class Resets:
+    """The connection is cut: before the head, or after some chunks."""
+
+    after_chunks: int | None = None
+
+
+@dataclass
+class Garbage:
+    """Status 200 and these bytes."""
+
+    body: bytes = b"<html>surprise</html>"
+    content_type: str = "application/json"
+
+
+@dataclass
+class SaysError:
+    """A stream with an error object after some chunks."""
+
+    after_chunks: int = 1
+
+
+Behaviour = Says | Fails | Hangs | Resets | Garbage | SaysError
+
+
+@dataclass
+class Received:
+    """One call as it arrived."""
+
+    headers: dict[str, str]
+    body: JSON
+    raw: bytes
+    path: str
+
+
+class Upstream:
+    """Behaviours by model name: a list is used up from the front, its last one stays."""
+
+    def __init__(self) -> None:
+        self.script: dict[str, list[Behaviour]] = {}
+        self.received: list[Received] = []
+        self.hung_up = 0
+        self.url = ""
+        self.billed_output_tokens = 0
+
+    def on(self, model: str, *behaviours: Behaviour) -> None:
+        self.script[model] = list(behaviours)
+
+    def calls(self, model: str) -> list[Received]:
+        return [call for call in self.received if call.body.get("model") == model]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+        self.received.append(Received(dict(request.headers), body, raw, request.path))
+        behaviours = self.script.get(body["model"], [Says()])
+        behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        try:
+            return await self._behave(behaviour, request, body)
+        except (asyncio.CancelledError, ConnectionError):
+            self.hung_up += 1
+            raise
+
+    async def _behave(
+        self, behaviour: Behaviour, request: web.Request, body: JSON
+    ) -> web.StreamResponse:
+        stream = bool(body.get("stream"))
+        match behaviour:
+            case Says():
+                await asyncio.sleep(behaviour.delay_s)
+                self.billed_output_tokens += behaviour.output_tokens
+                if stream:
+                    return await self._stream(request, body, behaviour)
+                return web.json_response(whole(body, behaviour))
+            case Fails():
+                return web.Response(
+                    status=behaviour.status,
+                    headers=behaviour.headers,
+                    text=behaviour.body,
+                    content_type="application/json",
+                )
+            case Garbage():
+                return web.Response(body=behaviour.body, content_type=behaviour.content_type)
+            case SaysError():
+                error = {"error": {"message": "it fell over", "type": "server_error"}}
+                return await self._stream(request, body, Says(), behaviour.after_chunks, error)
+            case Hangs():
+                if behaviour.after_chunks is None:
+                    await asyncio.sleep(3600)
+                return await self._stream(request, body, Says(), behaviour.after_chunks, "hang")
+            case Resets():
+                if behaviour.after_chunks is not None:
+                    return await self._stream(request, body, Says(), behaviour.after_chunks, "cut")
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+
+    async def _stream(
+        self,
+        request: web.Request,
+        body: JSON,
+        says: Says,
+        stop_after: int | None = None,
+        ending: JSON | str | None = None,
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for index, chunk in enumerate(chunks(body, says)):
+            if stop_after is not None and index == stop_after + 1:  # the first has only the role
+                if ending == "hang":
+                    await asyncio.sleep(3600)
+                if ending == "cut":
+                    assert request.transport is not None
+                    request.transport.abort()
+                    return response
+                await response.write(f"data: {json.dumps(ending)}\n\n".encode())
+                return response
+            await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            await asyncio.sleep(says.chunk_delay_s)
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+
+def usage(says: Says) -> JSON:
+    return {
+        "prompt_tokens": says.input_tokens,
+        "completion_tokens": says.output_tokens,
+        "total_tokens": says.input_tokens + says.output_tokens,
+        **says.extra_usage,
+    }
+
+
+def _logprobs(says: Says, body: JSON, text: str) -> JSON | None:
+    if says.logprob is None or not body.get("logprobs"):
+        return None
+    return {"content": [{"token": text, "logprob": says.logprob, "top_logprobs": []}]}
+
+
+def whole(body: JSON, says: Says) -> JSON:
+    message: JSON = {"role": "assistant", "content": says.text}
+    if says.tool_calls:
+        message |= {"content": None, "tool_calls": says.tool_calls}
+    choice = {
+        "message": message,
+        "finish_reason": says.finish_reason,
+        "logprobs": _logprobs(says, body, says.text),
+    }
+    answer: JSON = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [{"index": index, **choice} for index in range(body.get("n") or 1)],
+        "system_fingerprint": "fp_unknown_to_us",
+    }
+    return answer if says.usage_on == "none" else {**answer, "usage": usage(says)}
+
+
+def pieces(text: str, count: int) -> list[str]:
+    size = max(1, -(-len(text) // max(1, count)))
+    return [text[start : start + size] for start in range(0, len(text), size)]
+
+
+def chunks(body: JSON, says: Says) -> Iterator[JSON]:
+    base = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": body["model"],
+    }
+
+    def chunk(delta: JSON, finish: str | None = None, **more: Any) -> JSON:
+        return {
+            **base,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": finish, **more}],
+        }
+
+    yield chunk({"role": "assistant", "content": ""})
+    for call_index, call in enumerate(says.tool_calls):
+        function = call["function"]
+        head = {"index": call_index, "id": call["id"], "type": "function"}
+        yield chunk({"tool_calls": [{**head, "function": {"name": function["name"]}}]})
+        for piece in pieces(function["arguments"], says.chunks):
+            yield chunk({"tool_calls": [{"index": call_index, "function": {"arguments": piece}}]})
+    for piece in pieces(says.text, says.chunks) if not says.tool_calls else []:
+        yield chunk({"content": piece}, logprobs=_logprobs(says, body, piece))
+    last = chunk({}, says.finish_reason)
+    if says.usage_on == "last":
+        last["usage"] = usage(says)
+    yield last
+    asked = (body.get("stream_options") or {}).get("include_usage")
+    if says.usage_on == "own" and asked:
+        yield {**base, "choices": [], "usage": usage(says)}
+
+
+@contextmanager
+def in_thread(start: Callable[[asyncio.Event], Any]) -> Iterator[Any]:
+    """Run an async context in a thread with its own loop; yields what it announces."""
+    ready: threading.Event = threading.Event()
+    box: dict[str, Any] = {}
+
+    async def main() -> None:
+        box["loop"] = asyncio.get_running_loop()
+        box["stop"] = asyncio.Event()
+        try:
+            async with start(box["stop"]) as announced:
+                box["value"] = announced
+                ready.set()
+                await box["stop"].wait()
+        except BaseException as error:
+            box["error"] = error
+            raise
+        finally:
+            ready.set()
+
+    def target() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            box.setdefault("error", error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    assert ready.wait(30), "it did not start"
+    if "value" not in box:
+        thread.join(5)
+        raise box["error"]
+    try:
+        yield box["value"]
+    finally:
+        box["loop"].call_soon_threadsafe(box["stop"].set)
+        thread.join(30)
+        assert not thread.is_alive(), "it did not stop"
+    if "error" in box:
+        raise box["error"]
