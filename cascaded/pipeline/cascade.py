@@ -152,7 +152,7 @@ def _pause(
         return None
     if fault.retry_after_s is not None:
         return fault.retry_after_s if fault.retry_after_s <= traits.backoff_max_s else None
-    longest = min(traits.backoff_s * 2**retry, traits.backoff_max_s)
+    longest = min(traits.backoff_s * 2.0**retry, traits.backoff_max_s)
     return longest * (0.5 + random() / 2)
 
 
@@ -179,8 +179,7 @@ async def _keep(
     for event in kept.held.events:
         await reply.send(event)
     assert decision.ladder is not None
-    spent = sum(line.cost_nano_usd for line in book)
-    saved = saving(decision.ladder, answered_by.usage, spent)
+    saved = saving(decision.ladder, answered_by.usage, book)
     return Result(
         answer=kept.completion,
         answered_by=answered_by,

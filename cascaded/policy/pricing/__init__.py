@@ -1,0 +1,26 @@
+"""Prices: what calls cost, what they can cost at most, and where prices are looked up.
+
+Everything is whole numbers: prices in pico-dollars a token, sums in nano-dollars.
+"""
+
+from cascaded.policy.pricing.catalogue import Catalogue, CatalogueEntry, CatalogueError
+from cascaded.policy.pricing.planner import Plan, output_bound, plan
+from cascaded.policy.pricing.rates import affordable_output, cost, is_free, worst_cost
+from cascaded.policy.pricing.savings import Saving, saving
+from cascaded.policy.pricing.table import price_table_hash
+
+__all__ = [
+    "Catalogue",
+    "CatalogueEntry",
+    "CatalogueError",
+    "Plan",
+    "Saving",
+    "affordable_output",
+    "cost",
+    "is_free",
+    "output_bound",
+    "plan",
+    "price_table_hash",
+    "saving",
+    "worst_cost",
+]

@@ -1,0 +1,259 @@
+"""The worst that a ladder can cost, and what gives when that is above the cap."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
+
+from cascaded.policy.pricing.rates import worst_cost
+from cascaded.types.decision import Refusal
+from cascaded.types.model import Ladder, Model
+from cascaded.types.money import format_usd
+
+OUTPUT_FLOOR = 256
+"""An answer is not cut below this to save money: a truncated answer is worse than a refusal."""
+REASONING_OUTPUT_FLOOR = 1_024
+"""The same for models that think before they speak, and may spend the bound on that."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A ladder whose worst path fits."""
+
+    ladder: Ladder
+    max_output_tokens: int
+    """For each choice. A model that allows less is sent less: see `output_bound`."""
+    worst_nano_usd: int
+    notices: tuple[str, ...] = ()
+
+
+class _Terms(NamedTuple):
+    """What the caller's request fixes."""
+
+    input_tokens: int
+    asked: int | None
+    bound: int
+    """`asked`, or the configured default."""
+    choices: int
+    cap: int | None
+    billed_retries: int
+
+
+def plan(
+    ladder: Ladder,
+    *,
+    input_tokens: int,
+    asked_max_output: int | None,
+    choices: int,
+    max_cost_nano_usd: int | None,
+    default_max_output: int,
+    billed_retries: int = 0,
+) -> Plan | Refusal:
+    """Fit a ladder to a request: context windows first, then the cap on its worst path.
+
+    `input_tokens` is an upper bound. `billed_retries`: further calls of each rung that a provider
+    may charge for. To come under the cap, in this order: an output bound that the caller did not
+    set is lowered (never below a floor), the last rung is asked again less often, the upper rungs
+    are dropped. Everything that was changed is told in the notices.
+
+    Refusals: `price_unknown`, `context_length_exceeded`, `max_cost_exceeded`.
+    """
+    for rung in ladder.rungs:
+        if rung.model.price is None:
+            return _price_unknown(rung.model)
+    terms = _Terms(
+        input_tokens,
+        asked_max_output,
+        default_max_output if asked_max_output is None else asked_max_output,
+        choices,
+        _tighter(max_cost_nano_usd, ladder.max_cost_nano_usd),
+        billed_retries,
+    )
+    fitting = tuple(rung for rung in ladder.rungs if _holds(rung.model, terms))
+    if not fitting:
+        return _context_exceeded(ladder, terms)
+    notices = [_left_out(rung.model, terms) for rung in ladder.rungs if rung not in fitting]
+    if asked_max_output is None:
+        most = max(output_bound(rung.model, default_max_output) for rung in fitting)
+        terms = terms._replace(bound=most)
+    if len(fitting) < len(ladder.rungs):
+        ladder = replace(ladder, rungs=fitting)
+    planned = _within_cap(ladder, terms)
+    if isinstance(planned, Refusal):
+        return planned
+    notices += _clamps(planned.ladder, terms)
+    return replace(planned, notices=(*notices, *planned.notices)) if notices else planned
+
+
+def output_bound(model: Model, max_output_tokens: int) -> int:
+    """The bound that is sent to this model: the plan's, or the model's own where that is less."""
+    return min(max_output_tokens, model.max_output_tokens or max_output_tokens)
+
+
+def _tighter(one: int | None, other: int | None) -> int | None:
+    caps = [cap for cap in (one, other) if cap is not None]
+    return min(caps, default=None)
+
+
+def _floor(model: Model, terms: _Terms) -> int:
+    """The least output that makes a call worth its money."""
+    least = REASONING_OUTPUT_FLOOR if "reasoning" in model.capabilities else OUTPUT_FLOOR
+    return output_bound(model, min(least, terms.bound))
+
+
+def _holds(model: Model, terms: _Terms) -> bool:
+    """Whether the prompt and a useful answer fit into the model's context window."""
+    if model.context_window is None:
+        return True
+    return terms.input_tokens + _floor(model, terms) <= model.context_window
+
+
+def _worst(ladder: Ladder, terms: _Terms, bound: int) -> int:
+    """Nano-dollars for every rung once, the last one's retries, and what providers may repeat."""
+    worst = once = 0
+    for rung in ladder.rungs:
+        model = rung.model
+        assert model.price is not None  # checked first
+        sent = output_bound(model, bound)
+        once = worst_cost(model.price, terms.input_tokens, sent, terms.choices)
+        worst += once
+    if ladder.checked:
+        worst += once * ladder.top_retries
+    return worst * (1 + terms.billed_retries)
+
+
+def _within_cap(ladder: Ladder, terms: _Terms) -> Plan | Refusal:
+    """The first lesser form of the ladder whose worst path the cap allows."""
+    for lesser, notice in _lesser_forms(ladder):
+        affordable = _affordable(lesser, terms)
+        if affordable is not None:
+            bound, worst = affordable
+            lowered = _lowered(terms.bound, bound) if bound < terms.bound else ""
+            return Plan(
+                ladder=lesser,
+                max_output_tokens=bound,
+                worst_nano_usd=worst,
+                notices=tuple(told for told in (notice, lowered) if told),
+            )
+    return _cost_exceeded(lesser, terms)
+
+
+def _lesser_forms(ladder: Ladder) -> Iterator[tuple[Ladder, str]]:
+    """The ladder, then ever cheaper ones, each with what the caller is told about it."""
+    yield ladder, ""
+    if ladder.checked:
+        for retries in range(ladder.top_retries - 1, -1, -1):
+            yield (
+                replace(ladder, top_retries=retries),
+                f"The cost limit leaves room for {retries} instead of {ladder.top_retries}"
+                " retries of the strongest model.",
+            )
+    for kept in range(len(ladder.rungs) - 1, 0, -1):
+        dropped = ", ".join(rung.model.name for rung in ladder.rungs[kept:])
+        yield (
+            replace(ladder, rungs=ladder.rungs[:kept], top_retries=0),
+            f"The cost limit rules out {dropped}: only cheaper models are asked.",
+        )
+
+
+def _affordable(ladder: Ladder, terms: _Terms) -> tuple[int, int] | None:
+    """The largest output bound, up to the one wanted, that the cap allows, and its worst path in
+    nano-dollars. `None`: too little would be left."""
+    wanted = _worst(ladder, terms, terms.bound)
+    if terms.cap is None or wanted <= terms.cap:
+        return terms.bound, wanted
+    low, high = _least_bound(ladder, terms), terms.bound
+    worst = _worst(ladder, terms, low)
+    if worst > terms.cap:
+        return None
+    while high - low > 1:  # `low` is affordable and `high` is not
+        middle = (low + high) // 2
+        path = _worst(ladder, terms, middle)
+        if path <= terms.cap:
+            low, worst = middle, path
+        else:
+            high = middle
+    return low, worst
+
+
+def _least_bound(ladder: Ladder, terms: _Terms) -> int:
+    """How far the output bound may be lowered: not at all where the caller set it."""
+    if terms.asked is not None:
+        return terms.asked
+    return max(_floor(rung.model, terms) for rung in ladder.rungs)
+
+
+def _lowered(wanted: int, bound: int) -> str:
+    return (
+        f"The answer is bounded to {bound} instead of {wanted} tokens to stay under the cost"
+        " limit. Set max_tokens to choose the bound yourself."
+    )
+
+
+def _clamps(ladder: Ladder, terms: _Terms) -> list[str]:
+    """Notices for models that allow less output than the caller asked for."""
+    if terms.asked is None:
+        return []
+    return [
+        f"{rung.model.name} gives at most {rung.model.max_output_tokens} output tokens;"
+        f" {terms.asked} were asked for."
+        for rung in ladder.rungs
+        if output_bound(rung.model, terms.asked) < terms.asked
+    ]
+
+
+def _left_out(model: Model, terms: _Terms) -> str:
+    return (
+        f"{model.name} is left out: up to {terms.input_tokens} input tokens and an answer do not"
+        f" fit into its context of {model.context_window} tokens."
+    )
+
+
+def _price_unknown(model: Model) -> Refusal:
+    return Refusal(
+        code="price_unknown",
+        message=(
+            f"The price of model '{model.name}' (provider '{model.provider}') is not known, so no"
+            " limit could be kept. In the configuration, give the model a price, or `free = true`"
+            " if it costs nothing."
+        ),
+        param="model",
+        details={"model": model.name, "provider": model.provider},
+    )
+
+
+def _context_exceeded(ladder: Ladder, terms: _Terms) -> Refusal:
+    widest = max(rung.model.context_window or 0 for rung in ladder.rungs)
+    return Refusal(
+        code="context_length_exceeded",
+        message=(
+            f"The prompt may be {terms.input_tokens} tokens long; with room for an answer that is"
+            f" more than any model of ladder '{ladder.name}' holds (at most {widest}). Shorten the"
+            " prompt or choose a model with a larger context."
+        ),
+        param="messages",
+        details={"input_tokens": terms.input_tokens, "context_window": widest},
+    )
+
+
+def _cost_exceeded(cheapest: Ladder, terms: _Terms) -> Refusal:
+    assert terms.cap is not None
+    bound = _least_bound(cheapest, terms)
+    needed = _worst(cheapest, terms, bound)
+    times = f", {terms.choices} times" if terms.choices > 1 else ""
+    shorter = ", lower max_tokens" if terms.asked is not None else ""
+    return Refusal(
+        code="max_cost_exceeded",
+        message=(
+            f"Even the cheapest way to answer can cost {format_usd(needed)} USD"
+            f" ({cheapest.rungs[0].model.name}: up to {terms.input_tokens} input tokens and"
+            f" {bound} output tokens{times}), and the limit for this request is"
+            f" {format_usd(terms.cap)} USD. Shorten the prompt{shorter} or raise the limit."
+        ),
+        details={
+            "needed_nano_usd": needed,
+            "max_cost_nano_usd": terms.cap,
+            "input_tokens": terms.input_tokens,
+            "max_output_tokens": bound,
+        },
+    )
