@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from msgspec import inspect
@@ -83,10 +84,17 @@ _WORDS: Mapping[type, Callable[[Any], str]] = {
 }
 
 
-def homes() -> dict[str, list[str]]:
+@cache
+def config_type() -> inspect.Type:
+    """`Config` as msgspec describes it."""
+    return inspect.type_info(Config)
+
+
+@cache
+def homes() -> Mapping[str, list[str]]:
     """Every setting that is not a table, and the tables that have one of that name."""
     found: dict[str, list[str]] = {}
-    for name, table in _settings(inspect.type_info(Config), ""):
+    for name, table in _settings(config_type(), ""):
         found.setdefault(name, []).append(table)
     return found
 

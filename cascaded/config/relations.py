@@ -25,6 +25,7 @@ from cascaded.config.secrets import is_literal, unreadable
 from cascaded.config.toml import Node
 
 MIN_TCP_KEY_CHARS: Final = 16
+MAX_SHOWN_CHAIN: Final = 8
 MAX_PORT: Final = 65_535
 LOOPBACK: Final = "127.0.0.1"
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):([0-9]{1,5})")
@@ -310,7 +311,9 @@ class _Relations:
                 name = aliases[name]
             if name in trail:
                 around = [*trail][[*trail].index(name) :]
-                chain = " → ".join(map(shown, [*around, name]))
+                more = ["…"] if len(around) > MAX_SHOWN_CHAIN else []
+                links = [*map(shown, around[:MAX_SHOWN_CHAIN]), *more, shown(name)]
+                chain = " → ".join(links)
                 self._report.add(("aliases", name), f"it leads back to itself: {chain}", "an end")
             done |= trail.keys()
 

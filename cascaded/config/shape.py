@@ -13,7 +13,16 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import inspect
 
-from cascaded.config.kinds import AMOUNT, KIND_WORDS, bare, expectation, fits, homes, within
+from cascaded.config.kinds import (
+    AMOUNT,
+    KIND_WORDS,
+    bare,
+    config_type,
+    expectation,
+    fits,
+    homes,
+    within,
+)
 from cascaded.config.mistakes import KeyPath, Report, clipped, listed, quoted_key, shown
 from cascaded.config.schema import Config
 from cascaded.config.secrets import Unresolved, Vault
@@ -31,7 +40,7 @@ _NAMED_ENTRY_DEPTH = 2
 
 def read_config(document: Node, report: Report, vault: Vault) -> Config:
     """The configuration as far as it is sound; mistakes go to the report."""
-    config = _Reader(report, vault).read(inspect.type_info(Config), document, ())
+    config = _Reader(report, vault).read(config_type(), document, ())
     assert isinstance(config, Config)  # none of its own settings is required
     return config
 
@@ -96,7 +105,8 @@ class _Reader:
 
     # Tables
 
-    def _struct(self, kind: inspect.StructType, at: _Setting) -> Any:
+    def _struct(self, kind: inspect.StructType, at: _Setting, *, guessed: bool = False) -> Any:
+        """With `guessed`, its kind is not certain, so nothing is missing from it."""
         node, path = at.node, at.path
         entries = node.entries()
         fields = {field.name: field for field in kind.fields}
@@ -108,7 +118,7 @@ class _Reader:
         meant = self._unknown_keys(kind, entries, path)
         required = [name for name, field in fields.items() if field.required]
         for name in required:
-            if name not in entries and name not in meant:
+            if name not in entries and name not in meant and not guessed:
                 self._report.add((*path, name), "missing", expectation(fields[name].type))
         return kind.cls(**values) if all(name in values for name in required) else _BAD
 
@@ -154,7 +164,8 @@ class _Reader:
         else:
             self._unknown_word(path, str(tag.value), choices)
         # The rest is judged by the kind that most of its keys belong to.
-        self._struct(max(choices.values(), key=lambda one: _shared(one, entries)), at)
+        likely = max(choices.values(), key=lambda one: _shared(one, entries))
+        self._struct(likely, at, guessed=True)
         return _BAD
 
     def _mapping(self, kind: inspect.DictType, at: _Setting) -> Any:

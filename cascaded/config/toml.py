@@ -57,9 +57,7 @@ class Node(NamedTuple):
         return {key: Node(*node) for key, node in table.items()}
 
     def items(self) -> list["Node"]:
-        """An array's; none for anything else."""
-        if self.kind != "array":
-            return []
+        """An array's; to be asked of nothing else."""
         return [Node(*node) for node in cast("list[_core.TomlNode]", self.value)]
 
     def child(self, part: str | int) -> "Node | None":
