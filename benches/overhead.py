@@ -26,6 +26,7 @@ socket = "{folder}/daemon.sock"
 file = "{folder}/daemon.log"
 
 [providers.bench]
+kind = "openai_compatible"
 base_url = "http://upstream/v1"
 uds = "{folder}/upstream.sock"
 

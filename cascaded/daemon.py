@@ -6,8 +6,9 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -27,25 +28,41 @@ from cascaded.adapters.unix_socket import SocketError, listen
 from cascaded.api.auth import Gate, digests
 from cascaded.api.server import Limits, Services, Status, application
 from cascaded.config import Config, schema
+from cascaded.models.catalogue import UnknownModelError, find
+from cascaded.models.folder import models_folder, weights_path
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, stages
 from cascaded.pipeline.run import Pipeline
 from cascaded.policy.pricing import Catalogue, CatalogueEntry
 from cascaded.policy.routing.book import ModelBook
-from cascaded.policy.tokens import vocabulary_of
+from cascaded.policy.tokens import Vocabularies, vocabulary_of
 from cascaded.ports import Clock, Provider, ProviderTraits, Sink
+from cascaded.providers.embedded.provider import (
+    CONTEXT_TOKENS,
+    TRAITS,
+    EmbeddedModel,
+    EmbeddedProvider,
+)
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
 from cascaded.state.memory_ledger import MemoryLedger
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
+from cascaded.types.secret import Secret
 
 LISTEN_BACKLOG = 4096
 ID_BYTES = 12
 BODY_TIMEOUT_S = 30.0
+EMBEDDED_FIRST_TOKEN_S = 300.0
+"""A long prompt takes minutes on a busy machine without an accelerator."""
+EMBEDDED_TOTAL_S = 600.0
 DRAIN_POLL_S = 0.02
 MAX_UNDECLARED_MODELS = 1024
-PRICES = "prices.bin"
+NS_PER_S = 1_000_000_000
+PRICES = "prices.json.gz"
+
+FindPrice = Callable[[str, str], CatalogueEntry | None]
+"""What the catalogue knows of a provider's model, by their names."""
 
 
 class StartError(RuntimeError):
@@ -86,6 +103,9 @@ async def running(config: Config) -> AsyncIterator[Services]:
         log = stack.enter_context(_log(config.log, clock))
         services = await _services(config, clock, log, stack)
         await _open_doors(config.server, services, log, stack)
+        for provider in services.pipeline.climber.providers.values():
+            if isinstance(provider, EmbeddedProvider):
+                provider.boot()
         services.status.ready = True
         log.write("info", "ready", version=services.version, socket=config.server.socket)
         yield services
@@ -112,7 +132,10 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
     offload = ThreadOffload()
     stack.callback(offload.close)
-    book = model_book(config, Catalogue.load(package_data.read(PRICES)))
+    today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
+    catalogue = Catalogue.load(package_data.read(PRICES))
+    book = model_book(config, partial(catalogue.find, today=today))
+    vocabularies = _vocabularies(config)
     providers = _providers(config, clock)
     for provider in providers.values():
         stack.push_async_callback(provider.close)
@@ -122,12 +145,18 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
                 choose=book.choose,
                 guardrail=NoGuardrail(),
                 cache=NoCache(),
+                vocabularies=vocabularies,
                 offload=offload,
                 ledger=ledger,
                 default_max_output_tokens=config.cascade.default_max_output_tokens,
             )
         ),
-        climber=Climber(providers=providers, clock=clock, random=random.Random().random),
+        climber=Climber(
+            providers=providers,
+            vocabularies=vocabularies,
+            clock=clock,
+            random=random.Random().random,
+        ),
         ledger=ledger,
         sink=Sinks(metrics, log),
     )
@@ -198,11 +227,20 @@ async def _drain(status: Status, seconds: float, log: JsonLog) -> None:
     status.draining = True
     try:
         async with asyncio.timeout(seconds):
-            while status.in_flight:
+            while status.in_flight:  # noqa: ASYNC110 (an event would cost every call)
                 await asyncio.sleep(DRAIN_POLL_S)
     except TimeoutError:
         log.write("warning", "drain_cut_short", in_flight=status.in_flight)
     log.write("info", "stopped")
+
+
+def _vocabularies(config: Config) -> Vocabularies:
+    """The public vocabularies and those of the config's tokenizer files, named by their path."""
+    paths = {model.tokenizer_file for model in config.models.values() if model.tokenizer_file}
+    try:
+        return Vocabularies({path: Path(path).read_bytes() for path in sorted(paths)})
+    except (OSError, ValueError) as error:
+        raise StartError(str(error)) from None
 
 
 def _providers(config: Config, clock: Clock) -> dict[str, Provider]:
@@ -212,8 +250,48 @@ def _providers(config: Config, clock: Clock) -> dict[str, Provider]:
             case schema.OpenAICompatible():
                 providers[name] = _openai_compatible(name, settings, clock)
             case schema.Embedded():
-                providers[name] = _embedded(name, settings, clock)
+                providers[name] = _embedded(name, settings, config, clock)
     return providers
+
+
+def _embedded(name: str, settings: schema.Embedded, config: Config, clock: Clock) -> Provider:
+    """The models that run here, with their sockets and logs beside the daemon's own socket."""
+    folder = Path(settings.models_dir) if settings.models_dir else models_folder(os.environ)
+    wanted = {
+        model.upstream_name or model_name
+        for model_name, model in config.models.items()
+        if model.provider == name
+    }
+    try:
+        models = {
+            upstream_name: EmbeddedModel(
+                weights=weights_path(find(upstream_name), folder),
+                start=settings.start,
+                context_tokens=settings.context_size or CONTEXT_TOKENS,
+                threads=settings.threads,
+            )
+            for upstream_name in sorted(wanted)
+        }
+
+        def connect(uds: str, key: Secret) -> Provider:
+            endpoint = Endpoint(
+                base_url="http://embedded/v1",
+                uds=uds,
+                api_key=key,
+                # llama.cpp's server drops kept-alive connections after it has answered.
+                headers={"Connection": "close"},
+                first_token_timeout_s=EMBEDDED_FIRST_TOKEN_S,
+                idle_timeout_s=EMBEDDED_FIRST_TOKEN_S,
+                total_timeout_s=EMBEDDED_TOTAL_S,
+            )
+            return OpenAICompatible(name, endpoint, TRAITS, clock)
+
+        runtime_folder = Path(config.server.socket + ".d")
+        return EmbeddedProvider(
+            name, models, runtime_folder=runtime_folder, connect=connect, clock=clock
+        )
+    except (UnknownModelError, ValueError) as error:
+        raise StartError(f"providers.{name}: {error}") from None
 
 
 def _openai_compatible(name: str, settings: schema.OpenAICompatible, clock: Clock) -> Provider:
@@ -249,9 +327,9 @@ def _openai_compatible(name: str, settings: schema.OpenAICompatible, clock: Cloc
     return OpenAICompatible(name, endpoint, traits, clock)
 
 
-def model_book(config: Config, catalogue: Catalogue) -> ModelBook:
+def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     """The config's names, with what the price catalogue knows of their models."""
-    models = {name: _model(name, settings, catalogue) for name, settings in config.models.items()}
+    models = {name: _model(name, settings, find_price) for name, settings in config.models.items()}
     ladders = {
         name: Ladder(
             name=name,
@@ -275,44 +353,49 @@ def model_book(config: Config, catalogue: Catalogue) -> ModelBook:
         models=models,
         ladders=ladders,
         aliases=config.routes(),
-        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, catalogue)),
+        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, find_price)),
     )
 
 
-def _model(name: str, settings: schema.Model, catalogue: Catalogue) -> Model:
+def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
     """A declared model; the catalogue fills in what the config leaves out."""
     upstream_name = settings.upstream_name or name
-    known = catalogue.find(settings.provider, upstream_name) or CatalogueEntry(
+    known = find_price(settings.provider, upstream_name) or CatalogueEntry(
         seller=settings.provider, name=upstream_name
     )
-    reference = catalogue.find("", settings.reference_model) if settings.reference_model else None
+    reference = find_price("", settings.reference_model) if settings.reference_model else None
+    if settings.reference_model and reference is None:
+        raise StartError(
+            f"models.{name}.reference_model: the price catalogue has no"
+            f" {settings.reference_model!r}; name it with its seller, such as 'openai/gpt-4o'"
+        )
     capabilities = settings.capabilities
     return Model(
         name=name,
         provider=settings.provider,
         upstream_name=upstream_name,
         price=settings.price or known.price,
-        reference_price=settings.reference_price or (reference and reference.price),
+        reference_price=settings.reference_price or (reference.price if reference else None),
         reference_name=settings.reference_model or "declared",
-        vocabulary=settings.vocabulary or vocabulary_of(upstream_name),
+        vocabulary=settings.tokenizer_file or settings.vocabulary or vocabulary_of(upstream_name),
         context_window=settings.context_window or known.context_window,
         max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
         capabilities=known.capabilities if capabilities is None else capabilities,
     )
 
 
-def _undeclared(upstreams: tuple[str, ...], catalogue: Catalogue, name: str) -> Model | None:
+def _undeclared(upstreams: tuple[str, ...], find_price: FindPrice, name: str) -> Model | None:
     """A model that the config does not name: `provider/model`, or one that a provider is known
     to sell. With a single provider every name is taken to be its own (and then needs a price)."""
     head, slash, rest = name.partition("/")
     candidates = [(head, rest)] if slash and head in upstreams else []
     candidates += [(upstream, name) for upstream in upstreams]
     for provider, upstream_name in candidates:
-        if catalogue.find(provider, upstream_name) is not None or head == provider:
+        if find_price(provider, upstream_name) is not None or head == provider:
             settings = schema.Model(provider=provider, upstream_name=upstream_name)
-            return replace(_model(upstream_name, settings, catalogue), name=name)
+            return replace(_model(upstream_name, settings, find_price), name=name)
     if len(upstreams) == 1:
-        return _model(name, schema.Model(provider=upstreams[0]), catalogue)
+        return _model(name, schema.Model(provider=upstreams[0]), find_price)
     return None
 
 

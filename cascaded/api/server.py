@@ -20,7 +20,7 @@ from cascaded.ports import Clock, Reply
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import CallerLeftError
 from cascaded.types.request import Request
-from cascaded.types.result import Outcome
+from cascaded.types.result import Outcome, Result
 from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -121,37 +121,37 @@ async def _converse(services: Services, dialect: Dialect, incoming: Incoming) ->
     if request.stream:
         return await _stream(services, dialect, incoming.http, request)
     reply = PlainReply()
-    outcome = await _run(services, request, reply)
-    if isinstance(outcome, Refusal):
-        return dialect.refuse(outcome, request.id)
-    if isinstance(outcome.end, Refusal):
-        return dialect.refuse(outcome.end, request.id)
+    ended = await _run(services, request, reply)
+    if isinstance(ended, Refusal):
+        return dialect.refuse(ended, request.id)
     assert reply.event is not None
-    return dialect.answer(request, reply.event, outcome, outcome.end)
+    return dialect.answer(request, reply.event, *ended)
 
 
 async def _stream(
     services: Services, dialect: Dialect, http: web.Request, request: Request
 ) -> web.StreamResponse:
     reply = dialect.stream(http, request)
-    outcome = await _run(services, request, reply)
-    end = outcome if isinstance(outcome, Refusal) else outcome.end
-    if isinstance(end, Refusal) and not reply.committed:
-        return dialect.refuse(end, request.id)
+    ended = await _run(services, request, reply)
+    if isinstance(ended, Refusal) and not reply.committed:
+        return dialect.refuse(ended, request.id)
     with suppress(CallerLeftError):
-        if isinstance(outcome, Refusal) or isinstance(end, Refusal):
-            await reply.fail(error_object(end))
+        if isinstance(ended, Refusal):
+            await reply.fail(error_object(ended))
         else:
-            await reply.finish(outcome, end)
+            await reply.finish(*ended)
     return reply.response
 
 
-async def _run(services: Services, request: Request, reply: Reply) -> Outcome | Refusal:
+async def _run(
+    services: Services, request: Request, reply: Reply
+) -> tuple[Outcome, Result] | Refusal:
     """The pipeline, with its time limited and its faults turned into words."""
     seconds = services.limits.request_timeout_s
     try:
         async with asyncio.timeout(seconds):
-            return await run(services.pipeline, request, reply)
+            outcome = await run(services.pipeline, request, reply)
+        return outcome.end if isinstance(outcome.end, Refusal) else (outcome, outcome.end)
     except TimeoutError:
         return Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
     except Exception as fault:

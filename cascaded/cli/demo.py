@@ -19,16 +19,12 @@ from cascaded.models.folder import look, models_folder
 from cascaded.models.pull import PullError, make_sources, pull
 
 QUESTIONS = (
-    ("An easy one", "What is the capital of France?"),
-    (
-        "A harder one",
-        "Write a Python function that returns the n-th Fibonacci number iteratively, in a code"
-        " block, and answer in JSON with the keys 'code' and 'explanation'.",
-    ),
+    ("An easy one", "What is the capital of France? Answer in one sentence."),
+    ("A harder one", "Give me exactly five prime numbers as a JSON array, nothing else."),
 )
 START_WITHIN_S = 30.0
 STOP_WITHIN_S = 40.0
-ANSWER_TOKENS = 300
+ANSWER_TOKENS = 120
 
 
 @click.command()
@@ -40,7 +36,7 @@ def demo() -> None:
         with _daemon(socket), Client(str(socket)) as client:
             for title, question in QUESTIONS:
                 click.secho(f"\n{title}: {question}", bold=True)
-                _show(client.run(question, max_tokens=ANSWER_TOKENS))
+                _show(client.run(question, max_tokens=ANSWER_TOKENS, options={"temperature": 0}))
     click.echo(
         '\nNext: `cascaded serve` in one terminal, `cascaded ask "…"` in another, or point the'
         " OpenAI SDK at the socket (README)."

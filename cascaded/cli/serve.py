@@ -19,7 +19,8 @@ EXIT_CONFIG = 78
 @click.option("--socket", metavar="PATH", help="Listen here instead of where the config says.")
 def serve(config: str | None, zero_config: bool, socket: str | None) -> None:
     """Run the daemon until it is told to stop (SIGTERM, Ctrl-C)."""
-    from cascaded.daemon import StartError, serve as run
+    from cascaded.daemon import StartError
+    from cascaded.daemon import serve as run
 
     loaded = read_config(None if zero_config else config, search=not zero_config)
     if socket is not None:
@@ -39,13 +40,16 @@ def read_config(path: str | None, *, search: bool) -> Config:
     if path is None and search:
         usual = config_path(os.environ)
         path = usual if usual and Path(usual).is_file() else None
-    text, name = "", "(no file)"
-    if path is not None:
-        try:
-            text, name = Path(path).read_text(encoding="utf-8"), path
-        except (OSError, UnicodeDecodeError) as error:
-            raise click.ClickException(f"cannot read {path}: {error}") from None
-    loaded = load(text, source_name=name, env=os.environ, read_file=lambda file: file.read_bytes())
+    try:
+        text = Path(path).read_bytes() if path is not None else b""
+    except OSError as error:
+        raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
+    loaded = load(
+        text,
+        source_name=path or "(no file)",
+        env=os.environ,
+        read_file=lambda file: file.read_bytes(),
+    )
     if isinstance(loaded, Config):
         return loaded
     for mistake in loaded:

@@ -18,15 +18,17 @@ def verdict(metadata: Metadata) -> str:
         return "asked by name"
     if metadata.draft_accepted:
         return "draft accepted"
-    why = f" ({', '.join(metadata.quality_failed)})" if metadata.flagged else ""
-    return "escalated" + (f", flagged{why}" if metadata.flagged else "")
+    if metadata.flagged:
+        return f"escalated, and flagged: {', '.join(metadata.quality_failed) or 'unsure'}"
+    return "escalated"
 
 
 def saving(metadata: Metadata) -> str:
     """The saving; where the models are free, at whose price it is shown."""
-    told = f"saved {dollars(metadata.cost_saved)} ({metadata.savings_percent:g}%)"
+    verb = "lost" if metadata.cost_saved < 0 else "saved"
+    told = f"{verb} {dollars(abs(metadata.cost_saved))} ({metadata.savings_percent:g}%)"
     if metadata.savings_reference:
-        told += f" at {metadata.savings_reference} prices; these models are free"
+        told += f" at the prices of {metadata.savings_reference}; these models are free"
     return told
 
 

@@ -2,8 +2,8 @@
 
 from contextlib import aclosing
 
-from cascaded.policy.pricing import cost, worst_cost
-from cascaded.policy.tokens import count_text
+from cascaded.policy.pricing import cost, output_bound, worst_cost
+from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Call, Clock, Provider, ProviderTraits, Reply
 from cascaded.types.decision import Decision
 from cascaded.types.errors import ProviderError
@@ -31,7 +31,14 @@ class HeldReply:
 class Trial:
     """An attempt under way. Until it has ended well it counts as possibly billed."""
 
-    def __init__(self, index: int, rung: Rung, request: Request, decision: Decision) -> None:
+    def __init__(
+        self,
+        index: int,
+        rung: Rung,
+        request: Request,
+        decision: Decision,
+        vocabularies: Vocabularies,
+    ) -> None:
         self.fault: ProviderError | None = None
         self._index = index
         self._model = rung.model
@@ -39,8 +46,13 @@ class Trial:
         assert decision.ladder is not None
         self._ladder = decision.ladder
         self._input_tokens = decision.input_tokens
-        most = rung.model.max_output_tokens or decision.max_output_tokens
-        self._bound = min(decision.max_output_tokens, most)
+        ours = request.max_output_tokens is None
+        self._bound = output_bound(
+            rung.model,
+            decision.max_output_tokens,
+            beside_input=decision.input_tokens if ours else None,
+        )
+        self._vocabularies = vocabularies
         self._collector = Collector()
         self._billing: Billing = "unknown"
         self._first_token_ns: int | None = None
@@ -108,7 +120,7 @@ class Trial:
         """What the provider says, else our own count."""
         if self._collector.usage is not None or self._billing == "not_billed":
             return self._collector.usage or Usage()
-        said = count_text(self._model.vocabulary, self._collector.text)
+        said = self._vocabularies.count_text(self._model.vocabulary, self._collector.text)
         return Usage(
             input_tokens=self._input_tokens,
             output_tokens=said * self._request.choices,

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from cascaded.pipeline.attempt import HeldReply, Trial
 from cascaded.policy.pricing import saving
 from cascaded.policy.quality import assess
+from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Clock, Provider, Reply
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import ProviderError
@@ -37,6 +38,7 @@ class Climber(msgspec.Struct, frozen=True, kw_only=True):
     """What a climb needs of the world."""
 
     providers: Mapping[str, Provider]
+    vocabularies: Vocabularies
     clock: Clock
     random: Callable[[], float]
 
@@ -92,6 +94,8 @@ async def _try_rung(
         if not ladder.checked or _judge(request, decision, answer, book, index):
             return await _keep(decision, reply, Candidate(answer, held, len(book) - 1), book)
         failed.append(Candidate(answer, held, len(book) - 1))
+        if answer.finish_reason == "length" and request.asks.bounded:
+            break  # another answer would be cut at the caller's bound as well
     if last and (live or not ladder.strict):
         best = max(failed, key=lambda candidate: _score(book, candidate))
         return await _keep(decision, reply, best, book, flagged=True)
@@ -127,7 +131,7 @@ async def _attempt(
     rung = ladder.rungs[index]
     provider = climber.providers[rung.model.provider]
     for retry in range(provider.traits.max_retries + 1):
-        trial = Trial(index, rung, request, decision)
+        trial = Trial(index, rung, request, decision, climber.vocabularies)
         await trial.run(provider, gate, climber.clock, book)
         pause = _pause(provider, trial.fault, retry, climber.random)
         if pause is None or gate.committed:
@@ -185,6 +189,7 @@ async def _keep(
         answered_by=answered_by,
         flagged=flagged,
         saved_nano_usd=saved.nano_usd,
+        full_nano_usd=saved.full_nano_usd,
         reference_priced=saved.at_reference_prices,
     )
 

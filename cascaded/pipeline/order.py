@@ -10,6 +10,7 @@ from cascaded.pipeline.stages.price import price
 from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.route import route
+from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
 from cascaded.types.model import Ladder
@@ -21,6 +22,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     choose: Callable[[str], Ladder | Refusal]
     guardrail: Guardrail
     cache: Cache
+    vocabularies: Vocabularies
     offload: Offload
     ledger: Ledger
     default_max_output_tokens: int
@@ -32,7 +34,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
         route(parts.choose),  # first: an unknown model must cost nothing
         guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
         recall(parts.cache),  # before the prompt is measured: a known answer needs no count
-        measure(parts.offload),  # after anything that may change the prompt
+        measure(parts.vocabularies, parts.offload),  # after anything that may change the prompt
         price(parts.default_max_output_tokens),  # needs the count; may trim the ladder
         reserve(parts.ledger),  # takes the money; from here on the bracket settles
         secure(parts.ledger),  # nothing is sent before the hold is durable

@@ -184,6 +184,8 @@ class OpenAICompatible:
         match fault:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
                 return self._error("upstream_connect", f"cannot be reached: {fault}", "not_billed")
+            case aiohttp.ClientConnectionResetError():  # before anything could be written
+                return self._error("upstream_reset", f"closed the line: {fault}", "not_billed")
             case TimeoutError():
                 return self._error("upstream_timeout", str(fault) or "timed out", "unknown")
             case UpstreamSaidError():

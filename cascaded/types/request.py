@@ -27,6 +27,8 @@ class Asks(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...] = ()
     """Names of the tools that the model may call."""
     tool_required: bool = False
+    bounded: bool = False
+    """The caller set a bound on the answer itself, so another model would be cut there, too."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

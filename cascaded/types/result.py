@@ -76,6 +76,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Which cache it came from."""
     saved_nano_usd: int = 0
     """The strongest rung's price for the answer's tokens minus all that was spent; may be < 0."""
+    full_nano_usd: int = 0
+    """What the strongest rung would have cost for the answer."""
     reference_priced: bool = False
     """The saving is at reference prices, because the models themselves are free."""
 

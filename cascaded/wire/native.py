@@ -6,7 +6,7 @@ from cascaded.types.model import StreamMode
 from cascaded.types.money import MoneyError, format_usd, parse_usd
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import Fields, WireError
+from cascaded.wire.openai_chat import ABSENT, Fields, WireError
 
 NS_PER_MS = 1_000_000
 
@@ -26,7 +26,7 @@ class InferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     messages: list[msgspec.Raw] | None = None
     model: str = "auto"
     max_tokens: int | None = None
-    max_cost: msgspec.Raw | None = None
+    max_cost: msgspec.Raw = ABSENT
     """US dollars, as an exact decimal (a number or a string)."""
     quality_mode: str | None = None
     domain: str | None = None
@@ -37,7 +37,7 @@ class InferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     context: Context | None = None
     metadata: dict[str, str] = {}
     options: Fields = {}
-    """Further chat-completions members (temperature, tools, response_format …), sent as they are."""
+    """Further chat-completions members (temperature, tools …), sent as they are."""
 
 
 _read_infer = msgspec.json.Decoder(InferRequest)
@@ -65,9 +65,9 @@ def parse_infer(body: bytes) -> tuple[InferRequest, bytes]:
     return infer, msgspec.json.encode(chat)
 
 
-def parse_max_cost(raw: msgspec.Raw | None) -> int | None:
+def parse_max_cost(raw: msgspec.Raw) -> int | None:
     """Nano-dollars of a decimal number or string. Raises `WireError`."""
-    if raw is None or bytes(raw) == b"null":
+    if bytes(raw) in (b"", b"null"):
         return None
     try:
         return parse_usd(bytes(raw).decode().strip('"'))
@@ -95,7 +95,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "draft_cost": usd(outcome.draft_nano_usd),
         "verifier_cost": usd(total - outcome.draft_nano_usd),
         "cost_saved": usd(saved),
-        "savings_percent": _percent(saved, total + saved),
+        "savings_percent": _percent(saved, result.full_nano_usd),
         "savings_reference": rungs[-1].model.reference_name if result.reference_priced else None,
         "confidence": verdict and verdict.confidence,
         "quality_score": verdict and verdict.score,

@@ -19,6 +19,8 @@ MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
 
 Fields = dict[str, msgspec.Raw]
+ABSENT = msgspec.Raw(b"")
+"""Stands for a member that was not sent (msgspec cannot read `Raw | None`)."""
 
 
 class WireError(ValueError):
@@ -36,13 +38,13 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class _SchemaHolder(msgspec.Struct):
+    schema: msgspec.Raw = ABSENT
+
+
 class _ResponseFormat(msgspec.Struct):
     type: str = "text"
-    json_schema: msgspec.Raw | None = None
-
-
-class _SchemaHolder(msgspec.Struct):
-    schema: msgspec.Raw | None = None
+    json_schema: _SchemaHolder | None = None
 
 
 class _Function(msgspec.Struct):
@@ -67,7 +69,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     logprobs: bool | None = None
     response_format: _ResponseFormat | None = None
     tools: list[_Tool] | None = None
-    tool_choice: msgspec.Raw | None = None
+    tool_choice: msgspec.Raw = ABSENT
     user: str | None = None
     safety_identifier: str | None = None
 
@@ -81,19 +83,22 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     def asks(self) -> Asks:
         """The form of answer asked for."""
         form = self.response_format or _ResponseFormat()
-        schema = None
-        if form.json_schema is not None:
-            schema = msgspec.json.decode(form.json_schema, type=_SchemaHolder).schema
+        schema = form.json_schema.schema if form.json_schema else ABSENT
         return Asks(
             json_object=form.type in ("json_object", "json_schema"),
-            json_schema=schema,
+            json_schema=None if _empty(schema) else schema,
             tools=tuple(tool.function.name for tool in self.tools or ()),
             tool_required=_requires_tool(self.tool_choice),
+            bounded=self.output_bound is not None,
         )
 
 
-def _requires_tool(choice: msgspec.Raw | None) -> bool:
-    return choice is not None and bytes(choice) not in (b'"auto"', b'"none"', b"null")
+def _empty(raw: msgspec.Raw) -> bool:
+    return bytes(raw) in (b"", b"null")
+
+
+def _requires_tool(choice: msgspec.Raw) -> bool:
+    return not _empty(choice) and bytes(choice) not in (b'"auto"', b'"none"')
 
 
 _read_request = msgspec.json.Decoder(ChatRequest)
@@ -251,7 +256,7 @@ class _Choice(msgspec.Struct):
 class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = ABSENT
 
 
 _read_answer = msgspec.json.Decoder(_Answer)
@@ -271,7 +276,7 @@ def parse_event(raw: bytes, *, whole: bool) -> Event:
         answer = _read_answer.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a chat completion: {error}") from None
-    if answer.error is not None and bytes(answer.error) != b"null":
+    if not _empty(answer.error):
         raise UpstreamSaidError(_error_message(answer.error))
     if answer.choices is None and answer.usage is None:
         raise WireError("not a chat completion: it has neither choices nor usage")

@@ -25,7 +25,7 @@ CALL = {
 
 def test_a_good_draft_is_kept(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("cheap", Says(GOOD))
-    raw = daemon.openai().chat.completions.with_raw_response.create(model="auto", messages=ASK)
+    raw = daemon.sdk().chat.completions.with_raw_response.create(model="auto", messages=ASK)
     answer = raw.parse()
     assert answer.choices[0].message.content == GOOD
     assert answer.system_fingerprint == "fp_unknown_to_us"
@@ -41,7 +41,7 @@ def test_a_good_draft_is_kept(daemon: Daemon, upstream: Upstream) -> None:
 def test_a_bad_draft_escalates(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("cheap", Says(REFUSAL))
     upstream.on("strong", Says(GOOD))
-    raw = daemon.openai().chat.completions.with_raw_response.create(model="auto", messages=ASK)
+    raw = daemon.sdk().chat.completions.with_raw_response.create(model="auto", messages=ASK)
     assert raw.parse().choices[0].message.content == GOOD
     assert raw.headers["x-cascaded-model"] == "strong"
     assert raw.headers["x-cascaded-draft-accepted"] == "false"
@@ -51,14 +51,14 @@ def test_a_bad_draft_escalates(daemon: Daemon, upstream: Upstream) -> None:
 @pytest.mark.parametrize("model", ["auto", "cascade/default"])
 def test_ladders_by_name(daemon: Daemon, upstream: Upstream, model: str) -> None:
     upstream.on("cheap", Says(GOOD))
-    answer = daemon.openai().chat.completions.create(model=model, messages=ASK)
+    answer = daemon.sdk().chat.completions.create(model=model, messages=ASK)
     assert answer.choices[0].message.content == GOOD
 
 
 def test_a_real_model_is_used_as_asked(daemon: Daemon, upstream: Upstream) -> None:
     """Not second-guessed, and the body goes up as it came, unknown members included."""
     upstream.on("strong", Says(REFUSAL))
-    answer = daemon.openai().chat.completions.create(
+    answer = daemon.sdk().chat.completions.create(
         model="strong",
         messages=ASK,
         max_tokens=7,
@@ -77,7 +77,7 @@ def test_a_real_model_is_used_as_asked(daemon: Daemon, upstream: Upstream) -> No
 
 def test_the_callers_key_stays_here(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("cheap", Says(GOOD))
-    daemon.openai().chat.completions.create(model="auto", messages=ASK)
+    daemon.sdk().chat.completions.create(model="auto", messages=ASK)
     sent = upstream.calls("cheap")[0]
     assert sent.headers["Authorization"] == "Bearer sk-upstream-secret"
     assert "sk-caller" not in str(sent.headers)
@@ -85,7 +85,7 @@ def test_the_callers_key_stays_here(daemon: Daemon, upstream: Upstream) -> None:
 
 async def test_async(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("cheap", Says(GOOD))
-    async with daemon.async_openai() as client:
+    async with daemon.async_sdk() as client:
         answer = await client.chat.completions.create(model="auto", messages=ASK)
         assert answer.choices[0].message.content == GOOD
         stream = await client.chat.completions.create(model="auto", messages=ASK, stream=True)
@@ -96,7 +96,7 @@ async def test_async(daemon: Daemon, upstream: Upstream) -> None:
 @pytest.mark.parametrize("pieces", [1, 2, 5, len(GOOD)])
 def test_streams(daemon: Daemon, upstream: Upstream, pieces: int) -> None:
     upstream.on("strong", Says(GOOD, chunks=pieces))
-    stream = daemon.openai().chat.completions.create(model="strong", messages=ASK, stream=True)
+    stream = daemon.sdk().chat.completions.create(model="strong", messages=ASK, stream=True)
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == GOOD
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -108,7 +108,7 @@ def test_streams(daemon: Daemon, upstream: Upstream, pieces: int) -> None:
 def test_include_usage(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("cheap", Says(REFUSAL))
     upstream.on("strong", Says(GOOD, input_tokens=20, output_tokens=8))
-    stream = daemon.openai().chat.completions.create(
+    stream = daemon.sdk().chat.completions.create(
         model="auto", messages=ASK, stream=True, stream_options={"include_usage": True}
     )
     *words, last = list(stream)
@@ -125,7 +125,7 @@ def test_include_usage(daemon: Daemon, upstream: Upstream) -> None:
 def test_usage_elsewhere_is_not_shown(daemon: Daemon, upstream: Upstream, where: str) -> None:
     before = daemon.spend["posted"]
     upstream.on("strong", Says(GOOD, usage_on=where))
-    stream = daemon.openai().chat.completions.create(model="strong", messages=ASK, stream=True)
+    stream = daemon.sdk().chat.completions.create(model="strong", messages=ASK, stream=True)
     assert all(chunk.usage is None for chunk in stream)
     assert daemon.spend["posted"] > before, "a call without usage is counted here, not free"
 
@@ -133,7 +133,7 @@ def test_usage_elsewhere_is_not_shown(daemon: Daemon, upstream: Upstream, where:
 @pytest.mark.parametrize("stream", [False, True])
 def test_tool_calls_pass_through(daemon: Daemon, upstream: Upstream, stream: bool) -> None:
     upstream.on("cheap", Says("", tool_calls=[CALL], finish_reason="tool_calls"))
-    client = daemon.openai()
+    client = daemon.sdk()
     if stream:
         got: dict[str, str] = {"name": "", "arguments": ""}
         for chunk in client.chat.completions.create(
@@ -166,7 +166,7 @@ def test_json_schema_passes_through_and_is_checked(daemon: Daemon, upstream: Ups
     }
     upstream.on("cheap", Says("Paris, of course"))
     upstream.on("strong", Says('{"city": "Paris"}'))
-    answer = daemon.openai().chat.completions.create(
+    answer = daemon.sdk().chat.completions.create(
         model="auto", messages=ASK, response_format=schema
     )
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Paris"}
@@ -182,14 +182,14 @@ def test_logprobs_are_asked_for_and_taken_out(
         body = {"model": "auto", "messages": ASK, "stream": stream}
         text = http.post("/v1/chat/completions", json=body).text
         assert upstream.calls("cheap")[0].body["logprobs"] is True
-        assert "logprob\"" not in text
+        assert 'logprob"' not in text
         asked = http.post("/v1/chat/completions", json={**body, "logprobs": True}).text
-        assert "logprob\"" in asked
+        assert 'logprob"' in asked
 
 
 def test_the_bound_on_the_answer_is_always_sent(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("strong", Says(GOOD))
-    client = daemon.openai()
+    client = daemon.sdk()
     client.chat.completions.create(model="strong", messages=ASK)
     client.chat.completions.create(model="strong", messages=ASK, max_completion_tokens=9)
     unset, asked = upstream.calls("strong")
@@ -199,7 +199,7 @@ def test_the_bound_on_the_answer_is_always_sent(daemon: Daemon, upstream: Upstre
 
 
 def test_models_list(daemon: Daemon) -> None:
-    names = {model.id for model in daemon.openai().models.list()}
+    names = {model.id for model in daemon.sdk().models.list()}
     assert names == {"auto", "cascade/default", "cheap", "strong"}
 
 
@@ -218,17 +218,17 @@ def test_upstream_errors_are_the_sdks_own_classes(
 ) -> None:
     upstream.on("strong", Fails(status))
     with pytest.raises(raised) as caught:
-        daemon.openai().chat.completions.create(model="strong", messages=ASK)
+        daemon.sdk().chat.completions.create(model="strong", messages=ASK)
     assert "the upstream is unwell" in str(caught.value)
     assert caught.value.response.headers["x-request-id"]
 
 
 def test_an_unknown_model(daemon: Daemon, upstream: Upstream) -> None:
     with pytest.raises(openai.BadRequestError, match="price") as caught:
-        daemon.openai().chat.completions.create(model="strongg", messages=ASK)
+        daemon.sdk().chat.completions.create(model="strongg", messages=ASK)
     assert caught.value.code == "price_unknown"
     with pytest.raises(openai.NotFoundError, match="cascade/default"):
-        daemon.openai().chat.completions.create(model="cascade/defualt", messages=ASK)
+        daemon.sdk().chat.completions.create(model="cascade/defualt", messages=ASK)
     assert not upstream.received
 
 

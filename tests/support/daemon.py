@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,16 @@ drain_timeout_s = 2
 file = "{folder}/log.jsonl"
 
 [providers.fake]
+kind = "openai_compatible"
 base_url = "{url}/v1"
 api_key = "env:FAKE_KEY"
 max_retries = 1
 backoff_s = 0.01
 backoff_max_s = 2
-connect_timeout_s = 1
-first_token_timeout_s = 1
-idle_timeout_s = 1
-total_timeout_s = 3
+connect_timeout_s = 0.5
+first_token_timeout_s = 0.6
+idle_timeout_s = 0.6
+total_timeout_s = 1.5
 logprobs = true
 
 [models.cheap]
@@ -76,14 +77,16 @@ class Daemon:
         self.services = services
         self.folder = folder
         self.socket = config.server.socket
+        self._open: list[httpx2.Client] = []
 
     def http(self) -> httpx2.Client:
         return httpx2.Client(
             transport=httpx2.HTTPTransport(uds=self.socket), base_url="http://localhost", timeout=30
         )
 
-    def openai(self, **options: Any) -> openai.OpenAI:
+    def sdk(self, **options: Any) -> openai.OpenAI:
         http_client = httpx2.Client(transport=httpx2.HTTPTransport(uds=self.socket))
+        self._open.append(http_client)
         return openai.OpenAI(
             api_key="sk-caller",
             base_url="http://localhost/v1",
@@ -91,7 +94,7 @@ class Daemon:
             **{"max_retries": 0, **options},
         )
 
-    def async_openai(self, **options: Any) -> openai.AsyncOpenAI:
+    def async_sdk(self, **options: Any) -> openai.AsyncOpenAI:
         http_client = httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=self.socket))
         return openai.AsyncOpenAI(
             api_key="sk-caller",
@@ -99,6 +102,11 @@ class Daemon:
             http_client=http_client,
             **{"max_retries": 0, **options},
         )
+
+    def close(self) -> None:
+        """Close the clients that were handed out."""
+        for client in self._open:
+            client.close()
 
     @property
     def spend(self) -> dict[str, int]:
@@ -149,5 +157,5 @@ def daemon_with(toml: str, *, url: str = "", **env: str) -> Iterator[Daemon]:
             async with running(config) as services:
                 yield Daemon(config, services, folder)
 
-        with in_thread(serve) as daemon:
+        with in_thread(serve) as daemon, closing(daemon):
             yield daemon

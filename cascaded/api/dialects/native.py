@@ -45,7 +45,11 @@ class Native:
         return NativeStream(http, request)
 
     def answer(
-        self, request: Request, event: Event, outcome: Outcome, result: Result
+        self,
+        request: Request,
+        event: Event,  # noqa: ARG002
+        outcome: Outcome,
+        result: Result,
     ) -> web.Response:
         """See `Dialect.answer`: `content` and `metadata`."""
         body = {
@@ -79,7 +83,7 @@ class NativeStream(StreamReply):
         """The final chunk: no text, but the cost and the whole metadata."""
         return _chunk(
             is_final=True,
-            model_name=result.answered_by and result.answered_by.model.name,
+            model_name=result.answered_by.model.name if result.answered_by else None,
             cost=usd(outcome.total_nano_usd),
             metadata=metadata(self.request, outcome, result),
         )

@@ -2,28 +2,43 @@
 
 from msgspec.structs import replace
 
-from cascaded.policy.tokens import LONG_PROMPT_BYTES, PromptError, count_prompt
+from cascaded.policy.tokens import PromptError, Vocabularies, count_prompt
 from cascaded.ports import Offload, Stage
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.model import Model
 from cascaded.types.request import Request
 
 
-def measure(offload: Offload) -> Stage:
-    """A stage that counts the prompt: on the event loop when it is short, off it when long."""
+def measure(vocabularies: Vocabularies, offload: Offload) -> Stage:
+    """A stage that counts the prompt: on the event loop when that is quick, off it when not."""
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         assert decision.ladder is not None
-        vocabularies = {rung.model.vocabulary for rung in decision.ladder.rungs}
-        messages, tools = request.fields["messages"], request.fields.get("tools")
+        # Models differ in their vocabulary, and by name in what an image costs.
+        models = tuple(rung.model for rung in decision.ladder.rungs)
+        messages = bytes(request.fields["messages"])
+        tools = bytes(request.fields["tools"]) if "tools" in request.fields else None
 
         def count() -> int:
-            return max(count_prompt(name, messages, tools) for name in vocabularies)
+            return max(
+                count_prompt(
+                    model.vocabulary,
+                    messages,
+                    tools,
+                    model_name=model.upstream_name,
+                    vocabularies=vocabularies,
+                )
+                for model in models
+            )
 
+        nbytes = len(messages) + len(tools or b"")
         try:
-            long = len(bytes(messages)) > LONG_PROMPT_BYTES
-            tokens = await offload(count) if long else count()
+            tokens = await offload(count) if _takes_long(models, nbytes) else count()
         except PromptError as error:
             return Refusal(code="invalid_request", message=str(error), param="messages")
         return replace(decision, input_tokens=tokens)
+
+    def _takes_long(models: tuple[Model, ...], nbytes: int) -> bool:
+        return any(vocabularies.is_long(model.vocabulary, nbytes) for model in models)
 
     return stage

@@ -74,7 +74,7 @@ def plan(
         return _context_exceeded(ladder, terms)
     notices = [_left_out(rung.model, terms) for rung in ladder.rungs if rung not in fitting]
     if asked_max_output is None:
-        most = max(output_bound(rung.model, default_max_output) for rung in fitting)
+        most = max(_sent(rung.model, terms, default_max_output) for rung in fitting)
         terms = terms._replace(bound=most)
     if len(fitting) < len(ladder.rungs):
         ladder = replace(ladder, rungs=fitting)
@@ -85,9 +85,22 @@ def plan(
     return replace(planned, notices=(*notices, *planned.notices)) if notices else planned
 
 
-def output_bound(model: Model, max_output_tokens: int) -> int:
-    """The bound that is sent to this model: the plan's, or the model's own where that is less."""
-    return min(max_output_tokens, model.max_output_tokens or max_output_tokens)
+def output_bound(model: Model, max_output_tokens: int, *, beside_input: int | None = None) -> int:
+    """The bound that is sent to this model: the plan's, or the model's own where that is less.
+
+    `beside_input`: the input tokens that the context window must hold as well. Give it where the
+    bound is ours to choose; a caller's own bound is the caller's to judge.
+    """
+    bound = min(max_output_tokens, model.max_output_tokens or max_output_tokens)
+    if beside_input is None or model.context_window is None:
+        return bound
+    return max(1, min(bound, model.context_window - beside_input))
+
+
+def _sent(model: Model, terms: _Terms, bound: int) -> int:
+    """What `output_bound` will be for this request."""
+    beside = terms.input_tokens if terms.asked is None else None
+    return output_bound(model, bound, beside_input=beside)
 
 
 def _tighter(one: int | None, other: int | None) -> int | None:
@@ -114,7 +127,7 @@ def _worst(ladder: Ladder, terms: _Terms, bound: int) -> int:
     for rung in ladder.rungs:
         model = rung.model
         assert model.price is not None  # checked first
-        sent = output_bound(model, bound)
+        sent = _sent(model, terms, bound)
         once = worst_cost(model.price, terms.input_tokens, sent, terms.choices)
         worst += once
     if ladder.checked:

@@ -1,0 +1,246 @@
+"""Time, chance and providers that tests own."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from cascaded.adapters.nothing import NoCache, NoGuardrail
+from cascaded.pipeline.cascade import Climber
+from cascaded.pipeline.order import Parts, stages
+from cascaded.pipeline.run import Pipeline
+from cascaded.policy.routing.book import ModelBook
+from cascaded.policy.tokens import Vocabularies
+from cascaded.ports import Cache, Call, Guardrail, Provider, ProviderTraits
+from cascaded.state.memory_ledger import MemoryLedger
+from cascaded.types.errors import CallerLeftError, ProviderError
+from cascaded.types.event import Event
+from cascaded.types.model import Ladder, Model, Price, Rates, Rung
+from cascaded.types.request import Principal, Request
+from cascaded.types.result import Outcome
+from cascaded.wire.openai_chat import parse_event, parse_request
+from tests.support.upstream import Says, chunks, whole
+
+
+class FakeClock:
+    """Stands still unless it is slept on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.slept: list[float] = []
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def wall_ns(self) -> int:
+        return 1_700_000_000_000_000_000 + self.now_ns
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_ns += int(seconds * 1e9)
+        await asyncio.sleep(0)
+
+
+class Script:
+    """What a scripted provider does: say something, or fail at some point."""
+
+
+@dataclass
+class Answers(Script):
+    """An answer."""
+
+    says: Says = field(default_factory=Says)
+
+
+@dataclass
+class Faults(Script):
+    """A fault, after so many events (`None`: before the first)."""
+
+    code: str = "upstream_server_error"
+    billing: Any = "not_billed"
+    after: int = 0
+    retry_after_s: float | None = None
+
+
+@dataclass
+class Bug(Script):
+    """An exception that no provider may raise."""
+
+
+class ScriptedProvider:
+    """Plays scripts by model name and keeps its own bill, in nano-dollars."""
+
+    name = "fake"
+
+    def __init__(self, **traits: Any) -> None:
+        self.traits = ProviderTraits(**{"logprobs": True, "max_retries": 1, **traits})
+        self.scripts: dict[str, list[Script]] = {}
+        self.calls: list[Call] = []
+        self.closed = 0
+
+    def on(self, model: str, *scripts: Script) -> None:
+        self.scripts[model] = list(scripts)
+
+    async def call(self, call: Call) -> AsyncGenerator[Event]:
+        self.calls.append(call)
+        waiting = self.scripts.get(call.model.name) or [Answers()]
+        script = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        await asyncio.sleep(0)
+        if isinstance(script, Bug):
+            raise RuntimeError("a bug")
+        body = json.loads(msgspec.json.encode(call.fields))
+        says = script.says if isinstance(script, Answers) else Says()
+        for seen, event in enumerate(events(body, says, stream=call.stream)):
+            if isinstance(script, Faults) and seen >= script.after:
+                break
+            yield event
+            await asyncio.sleep(0)
+        if isinstance(script, Faults):
+            raise ProviderError(
+                script.code,
+                "scripted",
+                billing=script.billing,
+                retry_after_s=script.retry_after_s,
+            )
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def events(body: dict[str, Any], says: Says, *, stream: bool) -> Sequence[Event]:
+    """The events of an answer, through the real parser."""
+    if not stream:
+        return [parse_event(json.dumps(whole(body, says)).encode(), whole=True)]
+    return [parse_event(json.dumps(chunk).encode(), whole=False) for chunk in chunks(body, says)]
+
+
+class Collected:
+    """A reply that remembers, and may hang up after so many events."""
+
+    def __init__(self, hang_up_after: int | None = None) -> None:
+        self.committed = False
+        self.events: list[Event] = []
+        self._hang_up_after = hang_up_after
+
+    async def send(self, event: Event) -> None:
+        if self._hang_up_after is not None and len(self.events) >= self._hang_up_after:
+            raise CallerLeftError
+        self.committed = True
+        self.events.append(event)
+        await asyncio.sleep(0)
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events)
+
+
+class Recorded:
+    """A sink that remembers."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+
+    def record(self, request: Request, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+
+def price(input_usd: int, output_usd: int) -> Price:
+    """US dollars a million tokens."""
+    return Price(rates=Rates(input=input_usd * 10**6, output=output_usd * 10**6))
+
+
+def model(name: str, output_usd: int = 10, **fields: Any) -> Model:
+    return Model(
+        name=name,
+        provider="fake",
+        upstream_name=name,
+        vocabulary="o200k_base",
+        **{"price": price(1, output_usd), **fields},
+    )
+
+
+def ladder(*models: Model, threshold: float = 0.6, **fields: Any) -> Ladder:
+    return Ladder(
+        name="default",
+        rungs=tuple(Rung(model=one, threshold=threshold) for one in models),
+        **fields,
+    )
+
+
+class World:
+    """A pipeline over a scripted provider."""
+
+    def __init__(
+        self,
+        climbed: Ladder,
+        *,
+        guardrail: Guardrail | None = None,
+        cache: Cache | None = None,
+        **traits: Any,
+    ) -> None:
+        self.clock = FakeClock()
+        self.provider = ScriptedProvider(**traits)
+        self.ledger = MemoryLedger()
+        self.sink = Recorded()
+        models = {rung.model.name: rung.model for rung in climbed.rungs}
+        self.book = ModelBook(
+            models=models,
+            ladders={climbed.name: climbed},
+            aliases={"auto": "cascade/" + climbed.name},
+            undeclared=lambda _: None,
+        )
+        vocabularies = Vocabularies()
+        providers: dict[str, Provider] = {"fake": self.provider}
+        self.pipeline = Pipeline(
+            stages=stages(
+                Parts(
+                    choose=self.book.choose,
+                    guardrail=guardrail or NoGuardrail(),
+                    cache=cache or NoCache(),
+                    vocabularies=vocabularies,
+                    offload=_inline,
+                    ledger=self.ledger,
+                    default_max_output_tokens=100,
+                )
+            ),
+            climber=Climber(
+                providers=providers,
+                vocabularies=vocabularies,
+                clock=self.clock,
+                random=lambda: 0.5,
+            ),
+            ledger=self.ledger,
+            sink=self.sink,
+        )
+
+
+async def _inline(work: Any) -> Any:
+    return work()
+
+
+def request(text: str = "What is the capital of France?", **members: Any) -> Request:
+    """A request as the OpenAI dialect would make it; `model` is `auto` unless given."""
+    ours: dict[str, Any] = {
+        name: members.pop(name)
+        for name in ("max_cost_nano_usd", "stream_mode", "deterministic", "caller_key")
+        if name in members
+    }
+    body = {"model": "auto", "messages": [{"role": "user", "content": text}], **members}
+    chat, fields = parse_request(json.dumps(body).encode())
+    made: dict[str, Any] = {
+        "id": "r1",
+        "principal": Principal(kind="peer", id="uid:0"),
+        "model": chat.model,
+        "fields": fields,
+        "messages": tuple(chat.messages),
+        "stream": bool(chat.stream),
+        "max_output_tokens": chat.output_bound,
+        "choices": chat.n or 1,
+        "deterministic": chat.temperature == 0,
+        "asks": chat.asks,
+        **ours,
+    }
+    return Request(**made)
