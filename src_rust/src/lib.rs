@@ -1,9 +1,14 @@
 //! `cascaded._core`: the Rust core as Python sees it. Convert and call, nothing else.
 
 mod config;
+mod tokens;
 
 #[pyo3::pymodule]
 mod _core {
     #[pymodule_export]
     use crate::config::toml_tree;
+    #[pymodule_export]
+    use crate::tokens::Vocabulary;
+    #[pymodule_export]
+    const LONG_INPUT_BYTES: usize = crate::tokens::LONG_INPUT_BYTES;
 }

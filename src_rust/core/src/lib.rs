@@ -1,1 +1,4 @@
 //! The pure core of `cascaded`: no Python, no I/O, time passed in.
+#![forbid(unsafe_code)]
+
+pub mod tokens;
