@@ -15,8 +15,9 @@ use crate::error::{is_read_only, OpenError};
 /// The name of the lock file.
 const LOCK: &str = "lock";
 
-/// Bytes of zeros written at a time when preparing a file.
-const ZEROS: usize = 256 * 1024;
+/// Bytes of zeros written and flushed at a time when preparing a file, so that a batch which is
+/// flushed meanwhile waits for no more than that.
+const ZEROS: usize = 1 << 20;
 
 /// A folder of files.
 pub trait Disk: Send + Sync + 'static {
@@ -42,6 +43,9 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Opens a file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Opens a file for reading alone, which a read-only folder allows.
+    fn open_to_read(&self, name: &str) -> io::Result<Self::File>;
 
     /// Renames a file over another.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -100,6 +104,17 @@ impl RealDisk {
     }
 }
 
+/// The lock of a [`RealDisk`], for as long as it lives.
+pub struct RealLock(File);
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing would not do: a process that is being forked off at this moment has the file
+        // open too. An error leaves the lock to the end of the process.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Makes a folder for its owner alone, and the ones above it.
 pub(crate) fn make_dir(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -134,9 +149,9 @@ fn read_write() -> OpenOptions {
 
 impl Disk for RealDisk {
     type File = File;
-    type Lock = File;
+    type Lock = RealLock;
 
-    fn lock(&self) -> Result<File, OpenError> {
+    fn lock(&self) -> Result<RealLock, OpenError> {
         let mut file = read_write()
             .create(true)
             .truncate(false)
@@ -151,7 +166,7 @@ impl Disk for RealDisk {
         };
         write_pid(&mut file)
             .map_err(|error| open_error(&self.dir, "write the lock file", error))?;
-        Ok(file)
+        Ok(RealLock(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -176,6 +191,10 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<File> {
         read_write().open(self.path(name))
+    }
+
+    fn open_to_read(&self, name: &str) -> io::Result<File> {
+        File::open(self.path(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -221,6 +240,7 @@ fn prepare(file: &File, bytes: u64) -> io::Result<()> {
     while offset < bytes {
         let step = usize::try_from(bytes - offset).unwrap_or(ZEROS).min(ZEROS);
         file.write_all_at(&zeros[..step], offset)?;
+        file.sync_data()?;
         offset += step as u64;
     }
     Ok(())

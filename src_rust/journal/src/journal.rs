@@ -1,13 +1,13 @@
 //! The journal with its checkpoint: what the daemon opens.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::disk::{make_dir, open_error, sync_dir, Disk, RealDisk};
+use crate::disk::{make_dir, open_error, sync_dir, Disk, RealDisk, RealLock};
 use crate::error::{AppendError, CheckpointError, Fault, OpenError, WaitError};
 use crate::gap::{write_synced, Gap};
 use crate::log::{retire, Log, Replay, Threads};
@@ -39,7 +39,7 @@ pub struct Journal {
 struct Held {
     threads: Threads,
     checkpoint_seq: Seq,
-    _lock: File,
+    _lock: RealLock,
 }
 
 /// What a state folder held when it was opened.
@@ -133,6 +133,10 @@ impl Journal {
             store: Arc::clone(&store),
         };
         let threads = Threads::start(writer, preparer).inspect_err(|_| shared.begin_close())?;
+        if let Some(fault) = shared.fault_seen() {
+            let error = io::Error::other(fault.message);
+            return Err(io_error("prepare a spare segment", error));
+        }
         let held = Mutex::new(Some(Held {
             threads,
             checkpoint_seq,
@@ -322,7 +326,7 @@ impl Journal {
     /// Copies the frames of a segment up to a durable sequence.
     fn copy_segment(&self, live: &Live, upto_seq: Seq, to: &Path) -> io::Result<()> {
         let name = segment_name(live.index);
-        let file = self.shared.disk.open(&name)?;
+        let file = self.shared.disk.open_to_read(&name)?;
         let content = read_all(&file, file.metadata()?.len())?;
         write_synced(&to.join(name), &content[..end_of(&content, upto_seq)])
     }

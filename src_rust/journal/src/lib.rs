@@ -38,15 +38,15 @@ mod recover;
 mod scan;
 mod shared;
 mod signal;
-#[cfg(any(test, feature = "simulation"))]
-pub mod sim;
+#[cfg(test)]
+mod sim;
 mod stats;
 mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, RealLock};
 pub use error::{AppendError, CheckpointError, Damage, Evidence, Fault, OpenError, WaitError};
 pub use frame::{FORMAT_VERSION, PAYLOAD_BYTES_MAX};
 pub use gap::Gap;

@@ -454,7 +454,7 @@ pub(crate) fn read_all<F: DiskFile>(file: &F, bytes: u64) -> io::Result<Vec<u8>>
 }
 
 fn open_segment<D: Disk>(disk: &D, name: &str) -> Result<(D::File, u64), OpenError> {
-    let opened = disk.open(name).and_then(|file| {
+    let opened = disk.open_to_read(name).and_then(|file| {
         let bytes = file.size()?;
         Ok((file, bytes))
     });

@@ -270,9 +270,9 @@ impl<D: Disk> Shared<D> {
     /// Makes a sequence durable for all who wait and watch.
     pub(crate) fn publish(&self, seq: Seq) {
         self.durable.store(seq, Ordering::Release);
+        self.signal.raise();
         drop(self.lock());
         self.done.notify_all();
-        self.signal.raise();
     }
 
     /// Ends the journal. The first fault stands; what waits is never written.
@@ -287,10 +287,10 @@ impl<D: Disk> Shared<D> {
             });
         }
         drop(state);
+        self.signal.raise();
         self.work.notify_all();
         self.room.notify_all();
         self.done.notify_all();
-        self.signal.raise();
     }
 
     pub(crate) fn fault_seen(&self) -> Option<Fault> {

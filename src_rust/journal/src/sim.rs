@@ -476,6 +476,10 @@ impl Disk for SimDisk {
         })
     }
 
+    fn open_to_read(&self, name: &str) -> io::Result<SimFile> {
+        self.open(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.with(|inner| {
             inner.before(Operation::Rename)?;
