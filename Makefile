@@ -7,7 +7,7 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test check fmt clean
+.PHONY: demo test check fmt prices bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
@@ -29,6 +29,13 @@ fmt: $(STAMPS)/dev ## Put everything into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	cargo fmt --all
+
+prices: $(STAMPS)/core $(STAMPS)/dev ## Build the price snapshot anew from the lists of the day
+	PYTHONPATH=. $(BIN)/python scripts/build_prices.py
+
+bench: $(STAMPS)/core $(STAMPS)/dev ## The daemon beside a bare pass-through; the quality rules
+	$(BIN)/python -m benches.overhead
+	$(BIN)/python -m benches.quality
 
 clean: ## Forget everything that was built
 	rm -rf $(VENV) $(STAMPS) target

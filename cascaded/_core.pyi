@@ -4,10 +4,10 @@ from typing import Final, Literal, final
 
 __all__ = ["LONG_INPUT_BYTES", "Vocabulary", "toml_tree"]
 
-TomlKind = Literal["string", "integer", "float", "boolean", "datetime", "array", "table"]
-TomlNode = tuple[int, TomlKind, object]
+_TomlKind = Literal["string", "integer", "float", "boolean", "datetime", "array", "table"]
+_TomlNode = tuple[int, _TomlKind, object]
 
-def toml_tree(text: str) -> tuple[dict[str, TomlNode], list[tuple[int, int, str]]]:
+def toml_tree(text: str) -> tuple[dict[str, _TomlNode], list[tuple[int, int, str]]]:
     """Read a TOML document: `({key: (line, kind, value)}, [(line, column, message)])`.
 
     A value is a `str` (strings, dates, and floats as they were written), an `int` of 64 bits, a

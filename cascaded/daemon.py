@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from cascaded.adapters import package_data
 from cascaded.adapters.clock import SystemClock
+from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.adapters.offload import ThreadOffload
@@ -36,7 +37,7 @@ from cascaded.pipeline.run import Pipeline
 from cascaded.policy.pricing import Catalogue, CatalogueEntry
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies, vocabulary_of
-from cascaded.ports import Clock, Provider, ProviderTraits, Sink
+from cascaded.ports import Clock, Provider, ProviderTraits
 from cascaded.providers.embedded.provider import (
     CONTEXT_TOKENS,
     TRAITS,
@@ -46,8 +47,6 @@ from cascaded.providers.embedded.provider import (
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
 from cascaded.state.memory_ledger import MemoryLedger
 from cascaded.types.model import Ladder, Model, Rung
-from cascaded.types.request import Request
-from cascaded.types.result import Outcome
 from cascaded.types.secret import Secret
 
 LISTEN_BACKLOG = 4096
@@ -67,18 +66,6 @@ FindPrice = Callable[[str, str], CatalogueEntry | None]
 
 class StartError(RuntimeError):
     """The daemon cannot start; the message says why and what to do."""
-
-
-class Sinks:
-    """Tells several sinks of one request."""
-
-    def __init__(self, *sinks: Sink) -> None:
-        self._sinks = sinks
-
-    def record(self, request: Request, outcome: Outcome) -> None:
-        """See `ports.Sink.record`."""
-        for sink in self._sinks:
-            sink.record(request, outcome)
 
 
 def serve(config: Config) -> None:
@@ -120,9 +107,7 @@ def _log(config: schema.Log, clock: Clock) -> Iterator[JsonLog]:
                 stream = stack.enter_context(open(config.file, "ab"))
             except OSError as error:
                 raise StartError(f"cannot open the log {config.file}: {error.strerror}") from None
-        log = JsonLog(stream, clock, level=config.level, prompts=config.prompts)
-        yield log
-        log.flush()
+        yield JsonLog(stream, clock, level=config.level, prompts=config.prompts)
 
 
 async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack) -> Services:
@@ -130,6 +115,8 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     status = Status()
     ledger = MemoryLedger()
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
+    sinks = DeferredSinks(metrics, log)
+    stack.callback(sinks.hand_on)
     offload = ThreadOffload()
     stack.callback(offload.close)
     today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
@@ -149,6 +136,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
                 offload=offload,
                 ledger=ledger,
                 default_max_output_tokens=config.cascade.default_max_output_tokens,
+                max_prompt_bytes=config.cascade.max_prompt_bytes,
             )
         ),
         climber=Climber(
@@ -158,8 +146,13 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
             random=random.Random().random,
         ),
         ledger=ledger,
-        sink=Sinks(metrics, log),
+        sink=sinks,
     )
+
+    def scrape(accept: str) -> tuple[bytes, str]:
+        sinks.hand_on()
+        return metrics.scrape(accept)
+
     return Services(
         version=version("cascaded"),
         pipeline=pipeline,
@@ -174,7 +167,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         clock=clock,
         new_id=lambda: secrets.token_hex(ID_BYTES),
         models=partial(_model_rows, book),
-        metrics=metrics.scrape,
+        metrics=scrape,
         metrics_without_key=config.server.metrics_without_key,
         log_fault=log.fault,
     )

@@ -1,6 +1,5 @@
-"""The log: one JSON object a line, gathered and written off the hot path."""
+"""The log: one JSON object a line."""
 
-import asyncio
 import traceback
 from datetime import UTC, datetime
 from typing import BinaryIO, Literal
@@ -16,8 +15,6 @@ from cascaded.types.secret import Secret
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
-FLUSH_AFTER_S = 0.1
-MAX_WAITING_LINES = 512
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
@@ -28,10 +25,7 @@ def _redact(value: object) -> str:
 
 
 class JsonLog:
-    """Writes lines to a stream; as a `ports.Sink`, one for every finished request.
-
-    Lines wait up to `FLUSH_AFTER_S` so that a call pays for an append, not for a write.
-    """
+    """Writes lines to a stream; as a `ports.Sink`, one for every finished request."""
 
     def __init__(self, stream: BinaryIO, clock: Clock, *, level: Level, prompts: bool) -> None:
         self._stream = stream
@@ -39,20 +33,15 @@ class JsonLog:
         self._threshold = LEVELS.index(level)
         self._prompts = prompts
         self._encode = msgspec.json.Encoder(enc_hook=_redact).encode
-        self._waiting: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
 
     def write(self, level: Level, event: str, **fields: object) -> None:
-        """One line. Fields are encoded now, so later changes to them do not show."""
+        """One line, if the level is high enough."""
         if LEVELS.index(level) < self._threshold:
             return
         when = datetime.fromtimestamp(self._clock.wall_ns() / NS_PER_S, UTC)
         line = {"ts": when.isoformat(timespec="milliseconds"), "level": level, "event": event}
-        self._waiting.append(self._encode({**line, **fields}))
-        if self._timer is None:
-            self._schedule()
-        if len(self._waiting) >= MAX_WAITING_LINES:
-            self.flush()
+        self._stream.write(self._encode({**line, **fields}) + b"\n")
+        self._stream.flush()
 
     def fault(self, request_id: str, fault: BaseException) -> None:
         """A bug, with its traceback (which shows code, never values)."""
@@ -85,22 +74,5 @@ class JsonLog:
             line["message"] = refused.message
         if self._prompts:
             line["messages"] = request.messages
+            line["answer"] = None if isinstance(end, Refusal) else end.answer.text
         self.write("info", "request", **line)
-
-    def flush(self) -> None:
-        """Write what waits."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        lines, self._waiting = self._waiting, []
-        if lines:
-            self._stream.write(b"\n".join(lines) + b"\n")
-            self._stream.flush()
-
-    def _schedule(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # before or after the loop: nothing is hot, so write at once
-            self.flush()
-        else:
-            self._timer = loop.call_later(FLUSH_AFTER_S, self.flush)

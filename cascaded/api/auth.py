@@ -1,12 +1,13 @@
 """Who is calling: peer credentials on the socket, a key on TCP."""
 
+import asyncio
 import hashlib
 import hmac
 import socket
 import struct
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
-import msgspec
 from aiohttp import web
 
 from cascaded.types.decision import Refusal
@@ -16,12 +17,15 @@ from cascaded.types.secret import Secret
 _UCRED = struct.Struct("3i")
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
+class Gate:
     """Who may pass."""
 
-    own_uid: int
-    tcp_key_digests: Mapping[str, bytes]
-    """SHA-256 of each key by its name."""
+    def __init__(self, *, own_uid: int, tcp_key_digests: Mapping[str, bytes]) -> None:
+        """`tcp_key_digests`: SHA-256 of each key by its name."""
+        self._own_uid = own_uid
+        self._tcp_key_digests = tcp_key_digests
+        # A peer's credentials are those of the moment it connected: one look a connection.
+        self._peers: WeakKeyDictionary[asyncio.Transport, Principal | None] = WeakKeyDictionary()
 
     def principal(self, request: web.BaseRequest) -> Principal | Refusal:
         """The caller, or why it may not call."""
@@ -29,12 +33,20 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
             return Refusal(
                 code="forbidden", message="Browsers may not call this API (Origin/Referer is set)."
             )
-        transport = request.transport
-        peer = transport.get_extra_info("socket") if transport else None
-        if peer is not None and peer.family == socket.AF_UNIX:
-            uid = _peer_uid(peer)
-            return Principal(kind="peer", id=f"uid:{uid}", admin=uid == self.own_uid)
-        return self._by_key(caller_key(request))
+        return self._peer(request.transport) or self._by_key(caller_key(request))
+
+    def _peer(self, transport: asyncio.Transport | None) -> Principal | None:
+        """The process at the other end of our Unix socket; `None` for TCP."""
+        if transport is None:
+            return None
+        if transport not in self._peers:
+            peer = transport.get_extra_info("socket")
+            self._peers[transport] = None
+            if peer is not None and peer.family == socket.AF_UNIX:
+                uid = _peer_uid(peer)
+                admin = uid == self._own_uid
+                self._peers[transport] = Principal(kind="peer", id=f"uid:{uid}", admin=admin)
+        return self._peers[transport]
 
     def _by_key(self, key: str | None) -> Principal | Refusal:
         if key is None:
@@ -44,7 +56,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
                 " with one of the keys in [server.tcp_keys].",
             )
         given = digest(key)
-        for name, known in self.tcp_key_digests.items():
+        for name, known in self._tcp_key_digests.items():
             if hmac.compare_digest(given, known):
                 return Principal(kind="key", id=name)
         return Refusal(code="unauthenticated", message="This key is not one of [server.tcp_keys].")

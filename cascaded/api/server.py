@@ -165,8 +165,11 @@ async def _body(http: web.Request, limits: Limits) -> bytes | Refusal:
     if (http.content_length or 0) > most:
         return too_large
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            body = await http.read()
+        if http.content.is_eof():  # as a rule it came with the head: nothing to wait for
+            body = http.content.read_nowait()
+        else:
+            async with asyncio.timeout(limits.body_timeout_s):
+                body = await http.read()
     except web.HTTPRequestEntityTooLarge:
         return too_large
     except TimeoutError:

@@ -45,7 +45,7 @@ class Node(NamedTuple):
     """A value, what TOML calls its type, and its line (that of its key, where it has one)."""
 
     line: int
-    kind: "_core.TomlKind"
+    kind: "_core._TomlKind"
     value: object
     """`str` (strings, dates, and floats as written), `int`, `bool`, or see below."""
 
@@ -53,12 +53,12 @@ class Node(NamedTuple):
         """A table's, in the order of the text; none for anything else."""
         if self.kind != "table":
             return {}
-        table = cast("dict[str, _core.TomlNode]", self.value)
+        table = cast("dict[str, _core._TomlNode]", self.value)
         return {key: Node(*node) for key, node in table.items()}
 
     def items(self) -> list["Node"]:
         """An array's; to be asked of nothing else."""
-        return [Node(*node) for node in cast("list[_core.TomlNode]", self.value)]
+        return [Node(*node) for node in cast("list[_core._TomlNode]", self.value)]
 
     def child(self, part: str | int) -> "Node | None":
         """The entry or the item, if there is one."""
@@ -67,7 +67,7 @@ class Node(NamedTuple):
             return items[part] if part < len(items) else None
         if self.kind != "table":
             return None
-        node = cast("dict[str, _core.TomlNode]", self.value).get(part)
+        node = cast("dict[str, _core._TomlNode]", self.value).get(part)
         return Node(*node) if node else None
 
     def has(self, path: KeyPath) -> bool:

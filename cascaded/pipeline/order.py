@@ -26,6 +26,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     ledger: Ledger
     default_max_output_tokens: int
+    max_prompt_bytes: int
 
 
 def stages(parts: Parts) -> tuple[Stage, ...]:
@@ -34,7 +35,9 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
         route(parts.choose),  # first: an unknown model must cost nothing
         guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
         recall(parts.cache),  # before the prompt is measured: a known answer needs no count
-        measure(parts.vocabularies, parts.offload),  # after anything that may change the prompt
+        measure(
+            parts.vocabularies, parts.offload, parts.max_prompt_bytes
+        ),  # after anything that may change the prompt
         price(parts.default_max_output_tokens),  # needs the count; may trim the ladder
         reserve(parts.ledger),  # takes the money; from here on the bracket settles
         secure(parts.ledger),  # nothing is sent before the hold is durable

@@ -65,15 +65,14 @@ class OpenAICompatible:
         """See `ports.Provider.call`."""
         patience = _Patience(self._endpoint, self._clock, stream=call.stream)
         try:
+            if not call.stream:
+                yield await patience.wait(self._whole(call))
+                return
             response = await patience.wait(self._send(call))
             try:
-                await self._check_status(response, patience)
-                if call.stream:
-                    async with aclosing(self._chunks(response, patience)) as chunks:
-                        async for event in chunks:
-                            yield event
-                else:
-                    yield await self._whole(response, patience)
+                async with aclosing(self._chunks(response, patience)) as chunks:
+                    async for event in chunks:
+                        yield event
             finally:
                 # A response read to its end has already gone back to the pool; closing one
                 # that was not hangs up, which is what an early end means.
@@ -88,14 +87,19 @@ class OpenAICompatible:
             self._session = None
 
     async def _send(self, call: Call) -> aiohttp.ClientResponse:
+        """The head of the answer, its status checked."""
         session = self._session or self._open()
-        return await session.post(
+        response = await session.post(
             self._url,
             data=msgspec.json.encode(call.fields),
             headers=self._headers_for(call),
             proxy=self._endpoint.proxy,
             allow_redirects=False,
         )
+        if response.status != _OK:
+            async with response:
+                raise self._refused(response, await response.content.read(MAX_ERROR_BYTES))
+        return response
 
     def _open(self) -> aiohttp.ClientSession:
         endpoint = self._endpoint
@@ -123,18 +127,14 @@ class OpenAICompatible:
             extra["Authorization"] = f"Bearer {key}"
         return {**self._headers, **extra}
 
-    async def _check_status(self, response: aiohttp.ClientResponse, patience: "_Patience") -> None:
+    def _refused(self, response: aiohttp.ClientResponse, body: bytes) -> ProviderError:
         status = response.status
-        if status == _OK:
-            return
         if status < _BAD_REQUEST:
             kind = "a redirect" if status >= _MULTIPLE_CHOICES else f"status {status}"
-            raise self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
-        body = await patience.wait(response.content.read(MAX_ERROR_BYTES))
-        code = _code_of(status)
+            return self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
         billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
-        raise ProviderError(
-            code,
+        return ProviderError(
+            _code_of(status),
             f"provider '{self.name}' answered {status}: {_message_of(body)}",
             billing="unknown" if billed else "not_billed",
             status=status,
@@ -142,16 +142,16 @@ class OpenAICompatible:
             body=body,
         )
 
-    async def _whole(self, response: aiohttp.ClientResponse, patience: "_Patience") -> Event:
+    async def _whole(self, call: Call) -> Event:
+        """A plain answer."""
         limit = self._endpoint.max_response_bytes
-        parts: list[bytes] = []
-        size = 0
-        while part := await patience.wait(response.content.readany()):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise WireError(f"its answer is longer than {limit} bytes")
-        return parse_event(b"".join(parts), whole=True)
+        body = b""
+        async with await self._send(call) as response:
+            while part := await response.content.readany():
+                body = body + part if body else part
+                if len(body) > limit:
+                    raise WireError(f"its answer is longer than {limit} bytes")
+        return parse_event(body, whole=True)
 
     async def _chunks(
         self, response: aiohttp.ClientResponse, patience: "_Patience"

@@ -96,15 +96,14 @@ def _shown(value: str | int | Decimal) -> str:
 
 def to_usd(nano_usd: int) -> Decimal:
     """Nano-dollars to an exact `Decimal` in dollars, without trailing zeros or exponent."""
-    dollars, rest = divmod(abs(nano_usd), NANO_PER_USD)
-    sign = "-" if nano_usd < 0 else ""
-    text = f"{sign}{dollars}.{rest:09d}".rstrip("0").rstrip(".")
-    return Decimal(text)
+    return Decimal(format_usd(nano_usd))
 
 
 def format_usd(nano_usd: int) -> str:
     """Nano-dollars as a plain decimal string, such as `0.000125`."""
-    return f"{to_usd(nano_usd):f}"
+    dollars, rest = divmod(abs(nano_usd), NANO_PER_USD)
+    sign = "-" if nano_usd < 0 else ""
+    return f"{sign}{dollars}.{rest:09d}".rstrip("0").rstrip(".") if rest else f"{sign}{dollars}"
 
 
 def pico_to_nano(pico_usd: int) -> int:

@@ -204,6 +204,7 @@ class World:
                     offload=_inline,
                     ledger=self.ledger,
                     default_max_output_tokens=100,
+                    max_prompt_bytes=100_000,
                 )
             ),
             climber=Climber(

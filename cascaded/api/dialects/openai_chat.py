@@ -1,5 +1,7 @@
 """`POST /v1/chat/completions`, as the official OpenAI SDKs speak it."""
 
+from collections.abc import Mapping
+
 import msgspec
 from aiohttp import web
 
@@ -20,6 +22,8 @@ from cascaded.wire.openai_chat import (
     without_logprobs,
     without_usage,
 )
+
+USER_HEADERS = ("X-User-ID", "x-litellm-end-user-id", "Helicone-User-Id")
 
 
 class OpenAIChat:
@@ -94,9 +98,15 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         choices=chat.n or 1,
         deterministic=chat.temperature == 0,
         asks=chat.asks,
-        user_id=sent.get("X-User-ID") or chat.safety_identifier or chat.user,
+        user_id=_user_id(sent, chat),
         user_tier=sent.get("X-User-Tier"),
         organization_id=sent.get("X-Organization-ID"),
         caller_key=forwardable_key(incoming.http, incoming.principal),
         received_ns=incoming.received_ns,
     )
+
+
+def _user_id(sent: Mapping[str, str], chat: ChatRequest) -> str | None:
+    """Who the call is for, in any of the places that clients put it."""
+    named = next((sent[name] for name in USER_HEADERS if name in sent), None)
+    return named or chat.safety_identifier or chat.user

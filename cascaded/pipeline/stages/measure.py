@@ -9,8 +9,11 @@ from cascaded.types.model import Model
 from cascaded.types.request import Request
 
 
-def measure(vocabularies: Vocabularies, offload: Offload) -> Stage:
-    """A stage that counts the prompt: on the event loop when that is quick, off it when not."""
+def measure(vocabularies: Vocabularies, offload: Offload, max_prompt_bytes: int) -> Stage:
+    """A stage that counts the prompt: on the event loop when that is quick, off it when not.
+
+    A prompt longer than `max_prompt_bytes` (messages and tools, as JSON) is refused uncounted.
+    """
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         assert decision.ladder is not None
@@ -32,6 +35,13 @@ def measure(vocabularies: Vocabularies, offload: Offload) -> Stage:
             )
 
         nbytes = len(messages) + len(tools or b"")
+        if nbytes > max_prompt_bytes:
+            return Refusal(
+                code="too_large",
+                message=f"The prompt has {nbytes} bytes; at most {max_prompt_bytes} are taken"
+                " (cascade.max_prompt_bytes).",
+                param="messages",
+            )
         try:
             tokens = await offload(count) if _takes_long(models, nbytes) else count()
         except PromptError as error:
