@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sys
+from typing import cast
 
 import uvloop
 from aiohttp import ClientSession, DummyCookieJar, UnixConnector, web
@@ -36,8 +37,7 @@ class InstantUpstream(asyncio.Protocol):
     """Answers every complete request at once with the same bytes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one by duck type
         self.buffer = b""
 
     def data_received(self, data: bytes) -> None:
