@@ -1,4 +1,8 @@
 //! The pure core of `cascaded`: no Python, no I/O, time passed in.
 #![forbid(unsafe_code)]
 
+pub mod ledger;
+pub mod limiter;
+mod planted;
 pub mod tokens;
+pub mod window;
