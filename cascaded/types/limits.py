@@ -15,6 +15,19 @@ Unit = Literal["requests", "tokens"]
 Method = Literal["sliding_window", "fixed_window", "token_bucket"]
 
 
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a call is for, as far as it is believed. Hashable: limits are memoised by it."""
+
+    user_id: str
+    tier: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    run_id: str | None = None
+    tags: tuple[tuple[str, str], ...] = ()
+    """Declared tags only, sorted."""
+
+
 class BudgetLimit(msgspec.Struct, frozen=True, kw_only=True):
     """One counter of money and its limit. Scope, id, window and zone are what it *is*; the rest
     may change while it lives."""
