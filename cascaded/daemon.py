@@ -22,6 +22,7 @@ from cascaded.adapters import package_data
 from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
+from cascaded.adapters.library_log import library_lines
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
@@ -56,6 +57,10 @@ EMBEDDED_FIRST_TOKEN_S = 300.0
 """A long prompt takes minutes on a busy machine without an accelerator."""
 EMBEDDED_TOTAL_S = 600.0
 DRAIN_POLL_S = 0.02
+CANCEL_AFTER_S = 0.001
+"""What the server waits after the drain before it cancels; 0 would mean for ever."""
+SETTLE_WITHIN_S = 2.0
+"""What cancelled calls get to hang up and settle."""
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
 PRICES = "prices.json.gz"
@@ -86,16 +91,17 @@ async def _serve(config: Config) -> None:
 async def running(config: Config) -> AsyncIterator[Services]:
     """A daemon that serves inside the block and drains at its end."""
     clock = SystemClock()
-    async with AsyncExitStack() as stack:
-        log = stack.enter_context(_log(config.log, clock))
-        services = await _services(config, clock, log, stack)
-        await _open_doors(config.server, services, log, stack)
-        for provider in services.pipeline.climber.providers.values():
-            if isinstance(provider, EmbeddedProvider):
-                provider.boot()
-        services.status.ready = True
-        log.write("info", "ready", version=services.version, socket=config.server.socket)
-        yield services
+    with _log(config.log, clock) as log, library_lines(log.write):
+        async with AsyncExitStack() as stack:
+            services = await _services(config, clock, log, stack)
+            doors = await _open_doors(config.server, services, log, stack)
+            for provider in services.pipeline.climber.providers.values():
+                if isinstance(provider, EmbeddedProvider):
+                    provider.boot()
+            services.status.ready = True
+            log.write("info", "ready", version=services.version, **doors)
+            yield services
+        log.write("info", "stopped")
 
 
 @contextmanager
@@ -175,21 +181,23 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
 
 async def _open_doors(
     config: schema.Server, services: Services, log: JsonLog, stack: AsyncExitStack
-) -> None:
-    """Listen on the Unix socket, and on loopback TCP where that is asked for.
+) -> dict[str, str]:
+    """Listen on the Unix socket, and on loopback TCP where that is asked for; where they are.
 
-    What is entered last is left first: the doors close, then the calls under way drain.
+    What is entered last is left first: the doors close, the calls under way drain, those that
+    take too long are cancelled, and their settlements are waited for.
     """
     runner = web.AppRunner(
         application(services),
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=config.keepalive_timeout_s,
-        shutdown_timeout=0,
+        shutdown_timeout=CANCEL_AFTER_S,
         max_line_size=config.max_header_bytes,
         max_field_size=config.max_header_bytes,
     )
     await runner.setup()
+    stack.push_async_callback(_until_idle, services.status, SETTLE_WITHIN_S)
     stack.push_async_callback(runner.cleanup)
     stack.push_async_callback(_drain, services.status, config.drain_timeout_s, log)
     try:
@@ -213,18 +221,26 @@ async def _open_doors(
         except OSError as error:
             raise StartError(f"cannot listen on {site.name}: {error}") from None
         stack.push_async_callback(site.stop)
+    tcp = [f"{host}:{port}" for host, port, *_ in runner.addresses[1:]]
+    return {"socket": config.socket} | ({"tcp": tcp[0]} if tcp else {})
 
 
 async def _drain(status: Status, seconds: float, log: JsonLog) -> None:
     """Let the calls under way end, as long as the limit allows; the rest is then cancelled."""
     status.draining = True
+    if not await _until_idle(status, seconds):
+        log.write("warning", "drain_cut_short", in_flight=status.in_flight)
+
+
+async def _until_idle(status: Status, seconds: float) -> bool:
+    """Wait until no call is under way; whether that came about in time."""
     try:
         async with asyncio.timeout(seconds):
             while status.in_flight:  # noqa: ASYNC110 (an event would cost every call)
                 await asyncio.sleep(DRAIN_POLL_S)
     except TimeoutError:
-        log.write("warning", "drain_cut_short", in_flight=status.in_flight)
-    log.write("info", "stopped")
+        return False
+    return True
 
 
 def _vocabularies(config: Config) -> Vocabularies:

@@ -104,13 +104,22 @@ def _bind(listener: socket.socket, path: Path, mode: int, group: str | None) -> 
     before = os.umask(0o777)
     try:
         listener.bind(os.fspath(path))
-        if group is not None:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        path.chmod(mode)
-    except KeyError:
-        path.unlink()
-        raise SocketError(f"there is no group {group!r} on this machine") from None
     except OSError as error:
         raise SocketError(f"cannot make the socket {path}: {error.strerror}") from None
     finally:
         os.umask(before)
+    try:
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid)
+        path.chmod(mode)
+    except (KeyError, OSError) as error:
+        # Left there, without permissions, it would stop the next start as well.
+        path.unlink(missing_ok=True)
+        raise SocketError(_why_closed(path, group, error)) from None
+
+
+def _why_closed(path: Path, group: str | None, error: KeyError | OSError) -> str:
+    if isinstance(error, KeyError):
+        return f"there is no group {group!r} on this machine"
+    of_group = f" of group {group!r}" if group else ""
+    return f"cannot open {path} to the callers{of_group}: {error.strerror}"

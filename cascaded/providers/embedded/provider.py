@@ -178,7 +178,8 @@ class _Place:
 
     def tidy(self) -> None:
         """Remove the socket. The log stays."""
-        self.socket.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self.socket.unlink()
 
 
 class _Served:
