@@ -27,6 +27,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+View = Callable[["Services", web.Request], web.Response]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +70,17 @@ def application(services: Services) -> web.Application:
     # One byte more than allowed, so that our own check refuses with our own words.
     app = web.Application(client_max_size=services.limits.max_body_bytes + 1)
     dialects: dict[str, Dialect] = {"/chat/completions": OpenAIChat(), "/infer": Native()}
-    gets = {"/health": _health, "/ready": _ready, "/metrics": _metrics, "/models": _models}
+    views = {
+        "/health": _viewing(services, _health, open_to_all=True),
+        "/ready": _viewing(services, _ready),
+        "/metrics": _viewing(services, _metrics, open_to_all=services.metrics_without_key),
+        "/models": _viewing(services, _models),
+    }
     for prefix in ("", "/v1"):
         for path, dialect in dialects.items():
             app.router.add_post(prefix + path, _calling(services, dialect))
-        for path, view in gets.items():
-            app.router.add_get(prefix + path, partial(view, services))
+        for path, view in views.items():
+            app.router.add_get(prefix + path, view)
     known = {resource.canonical for resource in app.router.resources()}
     app.router.add_route("*", "/{path:.*}", partial(_nothing_here, services, frozenset(known)))
     return app
@@ -194,12 +200,27 @@ def _request_id(services: Services, http: web.Request) -> str:
     return given if given and _GIVEN_ID.fullmatch(given) else services.new_id()
 
 
-async def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def _viewing(services: Services, view: View, *, open_to_all: bool = False) -> Handler:
+    """The handler of something to look at."""
+
+    async def handle(http: web.Request) -> web.Response:
+        request_id = _request_id(services, http)
+        principal = None if open_to_all else services.gate.principal(http)
+        if isinstance(principal, Refusal):
+            return error_response(principal, request_id)
+        response = view(services, http)
+        response.headers["x-request-id"] = request_id
+        return response
+
+    return handle
+
+
+def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """The process answers; nothing more is claimed."""
     return _json({"status": "ok", "version": services.version})
 
 
-async def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """Whether calls are taken now."""
     status = services.status
     ready = status.ready and not status.draining
@@ -207,21 +228,14 @@ async def _ready(services: Services, http: web.Request) -> web.Response:  # noqa
     return _json(body, status=200 if ready else 503)
 
 
-async def _metrics(services: Services, http: web.Request) -> web.Response:
+def _metrics(services: Services, http: web.Request) -> web.Response:
     """The Prometheus scrape."""
-    if not services.metrics_without_key:
-        principal = services.gate.principal(http)
-        if isinstance(principal, Refusal):
-            return error_response(principal, _request_id(services, http))
     body, content_type = services.metrics(http.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def _models(services: Services, http: web.Request) -> web.Response:
+def _models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """`/v1/models`: ladders, aliases and models that may be asked for by name."""
-    principal = services.gate.principal(http)
-    if isinstance(principal, Refusal):
-        return error_response(principal, _request_id(services, http))
     return _json({"object": "list", "data": services.models()})
 
 

@@ -17,6 +17,7 @@ from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
     ChatRequest,
     Fields,
+    WireError,
     parse_request,
     with_cost,
     without_logprobs,
@@ -84,6 +85,9 @@ class ChatStream(StreamReply):
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
     sent = incoming.http.headers
+    key = forwardable_key(incoming.http, incoming.principal)
+    if key is not None and not key.isprintable():
+        raise WireError("the key in Authorization or x-api-key is not printable text")
     options = chat.stream_options
     return Request(
         id=incoming.request_id,
@@ -99,14 +103,22 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         deterministic=chat.temperature == 0,
         asks=chat.asks,
         user_id=_user_id(sent, chat),
-        user_tier=sent.get("X-User-Tier"),
-        organization_id=sent.get("X-Organization-ID"),
-        caller_key=forwardable_key(incoming.http, incoming.principal),
+        user_tier=_text(sent, "X-User-Tier"),
+        organization_id=_text(sent, "X-Organization-ID"),
+        caller_key=key,
         received_ns=incoming.received_ns,
     )
 
 
 def _user_id(sent: Mapping[str, str], chat: ChatRequest) -> str | None:
     """Who the call is for, in any of the places that clients put it."""
-    named = next((sent[name] for name in USER_HEADERS if name in sent), None)
+    named = next((_text(sent, name) for name in USER_HEADERS if name in sent), None)
     return named or chat.safety_identifier or chat.user
+
+
+def _text(sent: Mapping[str, str], name: str) -> str | None:
+    """A header that is kept and told. Raises `WireError` for one that could be neither."""
+    value = sent.get(name)
+    if value is not None and not value.isprintable():
+        raise WireError(f"the header {name} is not printable text")
+    return value
