@@ -17,6 +17,8 @@ from cascaded.types.usage import Usage
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
+MAX_ERROR_CHARACTERS = 500
+"""How much of an upstream's own words about an error is kept."""
 
 Fields = dict[str, msgspec.Raw]
 ABSENT = msgspec.Raw(b"")
@@ -326,18 +328,25 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
 
 
 def _error_message(error: msgspec.Raw) -> str:
-    content: Any = msgspec.json.decode(error)
+    try:
+        content: Any = msgspec.json.decode(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = bytes(error)[:MAX_ERROR_CHARACTERS].decode(errors="replace")
     if isinstance(content, dict):
         content = content.get("message", content)
-    return str(content)[:500]
+    return str(content)[:MAX_ERROR_CHARACTERS]
 
 
-def _usage(usage: _Usage) -> Usage:
+def _usage(usage: _Usage) -> Usage | None:
+    """`None` where a total is missing or below zero: that is no statement of what was used."""
+    input_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
+    if input_tokens is None or output_tokens is None or min(input_tokens, output_tokens) < 0:
+        return None
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
     return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         cache_read_tokens=into.cached_tokens or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
         input_audio_tokens=into.audio_tokens or 0,
