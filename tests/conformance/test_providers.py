@@ -28,13 +28,8 @@ FAKE_RUNTIME = Path(__file__).parents[1] / "support" / "fake_runtime"
 KINDS = ("tcp", "unix", "embedded")
 GOOD = "The capital of France is Paris."
 KEY = Secret("sk-upstream-secret")
-PATIENCE: dict[str, Any] = {
-    "connect_timeout_s": 0.5,
-    "first_token_timeout_s": 0.3,
-    "idle_timeout_s": 0.3,
-    "total_timeout_s": 0.6,
-    "max_response_bytes": 100_000,
-}
+HASTY = {"first_token_timeout_s": 0.5, "idle_timeout_s": 0.4, "total_timeout_s": 0.9}
+"""For upstreams that are to be given up."""
 
 
 @pytest.fixture
@@ -52,14 +47,18 @@ async def upstream(tmp_path: Path) -> AsyncIterator[Upstream]:
     await runner.cleanup()
 
 
-def made(kind: str, upstream: Upstream, folder: Path, **traits: Any) -> Provider:
+def made(
+    kind: str, upstream: Upstream, folder: Path, *, patience: Any = None, **traits: Any
+) -> Provider:
     """A provider of this kind over the upstream.
 
     The embedded one starts its child process; its words come from the upstream all the same.
     """
     uds = None if kind == "tcp" else str(folder / "u.sock")
     base_url = upstream.url if kind == "tcp" else "http://upstream/v1"
-    endpoint = Endpoint(base_url=base_url, uds=uds, api_key=KEY, **PATIENCE)
+    endpoint = Endpoint(
+        base_url=base_url, uds=uds, api_key=KEY, max_response_bytes=100_000, **(patience or {})
+    )
 
     def client(*_: object) -> Provider:
         return OpenAICompatible(kind, endpoint, ProviderTraits(**traits), SystemClock())
@@ -254,7 +253,7 @@ async def test_every_fault_is_a_provider_error(
     kind: str, upstream: Upstream, tmp_path: Path
 ) -> None:
     """With a code of the error table, and told whether the call may be on the bill."""
-    provider = made(kind, upstream, tmp_path)
+    provider = made(kind, upstream, tmp_path, patience=HASTY)
     for stream, behaviour, code, billing, status in FAULTS:
         upstream.on("m", behaviour)
         with pytest.raises(ProviderError) as caught:

@@ -44,7 +44,7 @@ def snapshot(*lines: str, **header: Any) -> bytes:
         "sources": [{"name": "test", "version": "1", "licence": "MIT"}],
     }
     text = "\n".join([json.dumps(head | header), *lines, ""])
-    return gzip.compress(text.encode())
+    return gzip.compress(text.encode(), mtime=0)
 
 
 def catalogue(*lines: str, **header: Any) -> Catalogue:
@@ -174,12 +174,12 @@ class TestDamage:
             (b"", "cut short"),
             (b"not gzip", "damaged"),
             (snapshot("a\tb\t[]")[:-12], "cut short"),
-            (gzip.compress(b"no newline"), "no lines"),
-            (gzip.compress(b"{}\n"), "header"),
-            (gzip.compress(b"\xff\n"), "header"),
+            (gzip.compress(b"no newline", mtime=0), "no lines"),
+            (gzip.compress(b"{}\n", mtime=0), "header"),
+            (gzip.compress(b"\xff\n", mtime=0), "header"),
             (snapshot("a\tb\t[]", sellers=["a", "c"]), "no lines of c"),
             (snapshot(format=FORMAT + 1), "make prices"),
-            (gzip.compress(bytes(MAX_SNAPSHOT_BYTES + 1)), "more than"),
+            (gzip.compress(bytes(MAX_SNAPSHOT_BYTES + 1), mtime=0), "more than"),
         ],
     )
     def test_refused_at_load(self, data: bytes, why: str) -> None:
