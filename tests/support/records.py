@@ -1,0 +1,72 @@
+"""Requests and how they ended, as the logs are told of them."""
+
+from typing import Any
+
+from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.model import Ladder
+from cascaded.types.request import Principal, Request
+from cascaded.types.result import Attempt, Billing, Completion, Outcome, Result, Verdict
+from cascaded.types.usage import Usage
+from tests.support.fakes import ladder, model
+
+NS = 1_000_000_000
+CHEAP, STRONG = model("cheap"), model("strong")
+LADDER: Ladder = ladder(CHEAP, STRONG)
+SECRET = "the caller's own words"
+
+
+def asked(number: int = 0, user_id: str | None = "alice", **fields: Any) -> Request:
+    """A request without its body's members, which the logs do not look at."""
+    return Request(
+        id=f"r{number}",
+        principal=Principal(kind="peer", id="uid:1000"),
+        fields={},
+        messages=(),
+        user_id=user_id,
+        **{"model": "auto", **fields},
+    )
+
+
+def attempt(
+    nano_usd: int = 100, *, rung: int = 0, billing: Billing = "billed", **fields: Any
+) -> Attempt:
+    """A call to the rung's model."""
+    return Attempt(
+        rung=rung,
+        model=LADDER.rungs[rung].model,
+        usage=Usage(input_tokens=10, output_tokens=20, reasoning_tokens=5),
+        cost_nano_usd=nano_usd,
+        billing=billing,
+        latency_ns=NS // 10,
+        first_token_ns=NS // 20,
+        verdict=Verdict(score=0.9, confidence=0.9),
+        **fields,
+    )
+
+
+def answered(*attempts: Attempt, saved_nano_usd: int = 0) -> Outcome:
+    """An answer by the last attempt."""
+    tried = attempts or (attempt(accepted=True),)
+    return Outcome(
+        decision=Decision(
+            ladder=LADDER,
+            question=SECRET,
+            hold=Hold(id=7, nano_usd=500),
+            reasons=("draft kept",),
+            notices=("clamped",),
+        ),
+        end=Result(
+            answer=Completion(text=SECRET), answered_by=tried[-1], saved_nano_usd=saved_nano_usd
+        ),
+        attempts=tried,
+        elapsed_ns=NS,
+    )
+
+
+def refused(code: str = "budget_exceeded", **details: object) -> Outcome:
+    """A refusal before any call."""
+    return Outcome(
+        decision=Decision(question=SECRET),
+        end=Refusal(code=code, message=SECRET, details=details),
+        elapsed_ns=NS,
+    )
