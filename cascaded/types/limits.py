@@ -67,6 +67,14 @@ class Limits(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetLimit, ...] = ()
     rates: tuple[RateLimit, ...] = ()
 
+    @property
+    def hard(self) -> bool:
+        """Whether any budget may refuse, so that no call may be sent before its hold is safe."""
+        return any(
+            budget.limit_nano_usd is not None and budget.enforcement in ("block", "degrade")
+            for budget in self.budgets
+        )
+
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """One way to answer a call, costed at its worst path."""

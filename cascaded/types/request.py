@@ -56,8 +56,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     quality_mode: str | None = None
     domain: str | None = None
     user_id: str | None = None
+    """This and the next ones are claims: believed only from principals whom the operator trusts."""
     user_tier: str | None = None
     organization_id: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    run_id: str | None = None
     tags: Mapping[str, str] = {}
     caller_key: str | None = msgspec.field(default=None)
     """The key that came with the call; only for providers that are configured to forward it."""
