@@ -135,6 +135,14 @@ class Ledger(Protocol):
         """
         ...
 
+    def post(self, hold: int, nano_usd: int) -> Receipt:
+        """Settle a hold at what somebody else's call really cost. Raises `KeyError`."""
+        ...
+
+    def mark_unknown(self, hold: int) -> Receipt:
+        """Charge a hold in full: nobody knows what it cost. Raises `KeyError`."""
+        ...
+
     def release(self, hold: int) -> Receipt:
         """Give a hold back, of which nothing was sent. Raises `KeyError`."""
         ...

@@ -38,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     complexity: str | None = None
     input_tokens: int = 0
     """An upper bound on the prompt in any of the ladder's vocabularies; exact for public ones."""
+    output_cap: int | None = None
+    """The most output that the caller's tier allows."""
     max_output_tokens: int = 0
     """The bound that is sent upstream, for each choice."""
     menu: tuple[Plan, ...] = ()

@@ -4,6 +4,7 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
+from cascaded.api.claims import with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.openai_chat import to_request
 from cascaded.api.errors import error_response
@@ -110,15 +111,11 @@ def _chunk(
 
 def _with_native(request: Request, infer: InferRequest) -> Request:
     """What only `/infer` can say."""
-    context = infer.context
     return replace(
         request,
         max_cost_nano_usd=parse_max_cost(infer.max_cost),
         stream_mode=infer.stream_mode,
         quality_mode=infer.quality_mode,
         domain=infer.domain,
-        user_id=infer.user_id or (context and context.user_id) or request.user_id,
-        user_tier=infer.user_tier or (context and context.tier) or request.user_tier,
-        organization_id=(context and context.organization) or request.organization_id,
-        tags=infer.metadata,
+        claims=with_body(request.claims, infer),
     )

@@ -1,11 +1,10 @@
 """`POST /v1/chat/completions`, as the official OpenAI SDKs speak it."""
 
-from collections.abc import Mapping
-
 import msgspec
 from aiohttp import web
 
 from cascaded.api.auth import forwardable_key
+from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
@@ -22,9 +21,6 @@ from cascaded.wire.openai_chat import (
     without_logprobs,
     without_usage,
 )
-
-USER_HEADERS = ("X-User-ID", "x-litellm-end-user-id", "Helicone-User-Id")
-
 
 class OpenAIChat:
     """See `Dialect`. What nothing must be taken out of is passed on byte for byte."""
@@ -83,7 +79,6 @@ class ChatStream(StreamReply):
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
-    sent = incoming.http.headers
     options = chat.stream_options
     return Request(
         id=incoming.request_id,
@@ -98,15 +93,7 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         choices=chat.n or 1,
         deterministic=chat.temperature == 0,
         asks=chat.asks,
-        user_id=_user_id(sent, chat),
-        user_tier=sent.get("X-User-Tier"),
-        organization_id=sent.get("X-Organization-ID"),
+        claims=from_headers(incoming.http.headers, chat.safety_identifier or chat.user),
         caller_key=forwardable_key(incoming.http, incoming.principal),
         received_ns=incoming.received_ns,
     )
-
-
-def _user_id(sent: Mapping[str, str], chat: ChatRequest) -> str | None:
-    """Who the call is for, in any of the places that clients put it."""
-    named = next((sent[name] for name in USER_HEADERS if name in sent), None)
-    return named or chat.safety_identifier or chat.user

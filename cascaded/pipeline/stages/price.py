@@ -10,6 +10,7 @@ from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.limits import Choice
 from cascaded.types.model import Ladder
 from cascaded.types.request import Request
+from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS
 
 
 def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
@@ -22,15 +23,17 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         ladder = decision.ladder
         assert ladder is not None
+        cap = decision.output_cap or MAX_OUTPUT_TOKENS
+        asked = None if request.max_output_tokens is None else min(request.max_output_tokens, cap)
 
         def planned(wanted: Ladder) -> Plan | Refusal:
             return plan(
                 wanted,
                 input_tokens=decision.input_tokens,
-                asked_max_output=request.max_output_tokens,
+                asked_max_output=asked,
                 choices=request.choices,
                 max_cost_nano_usd=request.max_cost_nano_usd,
-                default_max_output=default_max_output_tokens,
+                default_max_output=min(default_max_output_tokens, cap),
             )
 
         best = planned(ladder)

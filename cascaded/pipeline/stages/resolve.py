@@ -19,7 +19,7 @@ def resolve(rules: AccessRules, limits_for: Callable[[Caller], Limits]) -> Stage
     limits_of = lru_cache(MEMOISED_CALLERS)(limits_for)
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
-        caller = identify(request, rules)
+        caller = identify(request.principal, request.claims, rules)
         if isinstance(caller, Refusal):
             return caller
         return replace(decision, caller=caller, limits=limits_of(caller))

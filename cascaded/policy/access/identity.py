@@ -6,7 +6,7 @@ import msgspec
 
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller
-from cascaded.types.request import Request
+from cascaded.types.request import Claims, Principal
 
 MAX_ID_CHARS = 256
 
@@ -26,24 +26,24 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
     declared_tags: frozenset[str] = frozenset()
 
 
-def identify(request: Request, rules: AccessRules) -> Caller | Refusal:
+def identify(principal: Principal, claims: Claims, rules: AccessRules) -> Caller | Refusal:
     """The caller as far as it is believed.
 
     Without trust a call is the principal's own, whatever it claims: nobody can spend on another's
     account, or escape their own limits, by a header.
     """
-    if request.principal.id not in rules.trusted:
-        caller = Caller(user_id=request.principal.id, tier=rules.default_tier)
+    if principal.id not in rules.trusted:
+        caller = Caller(user_id=principal.id, tier=rules.default_tier)
     else:
         caller = Caller(
-            user_id=request.user_id or request.principal.id,
-            tier=request.user_tier or rules.default_tier,
-            organization_id=request.organization_id,
-            workspace_id=request.workspace_id,
-            team_id=request.team_id,
-            run_id=request.run_id,
+            user_id=claims.user_id or principal.id,
+            tier=claims.user_tier or rules.default_tier,
+            organization_id=claims.organization_id,
+            workspace_id=claims.workspace_id,
+            team_id=claims.team_id,
+            run_id=claims.run_id,
             tags=tuple(
-                sorted(item for item in request.tags.items() if item[0] in rules.declared_tags)
+                sorted(item for item in claims.tags.items() if item[0] in rules.declared_tags)
             ),
         )
     return _fault(caller, rules) or caller
