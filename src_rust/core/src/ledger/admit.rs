@@ -153,7 +153,7 @@ impl Ledger {
         self.check_room(demand, &meeting)?;
         let reserve = self.reserve_record(&meeting, demand, choice)?;
         let admitted = self.admitted(&meeting, demand, choice, &reserve);
-        self.commit(reserve.into(), sink);
+        self.commit(reserve.into(), sink)?;
         Ok(Admission::Admitted(admitted))
     }
 

@@ -56,6 +56,8 @@ pub enum LedgerError {
         /// What its attempts have left of it.
         left: i64,
     },
+    /// The journal did not take the record: its disk is full, or it stopped.
+    NotJournalled,
     /// The ledger's own tables disagree, which is a bug in it.
     Inconsistent,
     /// No attempt of that number under this hold.
@@ -113,6 +115,7 @@ impl fmt::Display for LedgerError {
                     "hold {hold} covers only {left} nano-dollars more: take another hold"
                 )
             }
+            Self::NotJournalled => write!(f, "the journal takes no more: free its disk"),
             Self::Inconsistent => write!(f, "the ledger's tables disagree: please report this"),
             Self::NoSuchAttempt(hold) => write!(f, "hold {hold} has no such attempt"),
         }

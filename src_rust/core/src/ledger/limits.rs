@@ -82,7 +82,7 @@ impl Ledger {
             + limits.rate_opens.len()
             + limits.rates.len();
         if changed > 0 {
-            self.commit(limits.into(), sink);
+            self.commit(limits.into(), sink)?;
         }
         Ok(changed)
     }

@@ -4,8 +4,8 @@
 //! every rate, all at once or not at all. When it is over, the hold is *settled* (posted),
 //! *released* (provably not billed) or charged as *unknown* until there is evidence.
 //!
-//! Every change is first decided, from `&self`, as a [`Record`]; then the record is applied and
-//! handed to the caller's [`RecordSink`], for the journal. [`Ledger::apply`] is the only way in
+//! Every change is first decided, from `&self`, as a [`Record`]; then the record is handed to the
+//! caller's [`RecordSink`], for the journal, and applied. [`Ledger::apply`] is the only way in
 //! which the state changes, so replaying the records gives the same state. There is no clock, no
 //! I/O and no lock in here: whoever owns a ledger keeps it behind one mutex, and appends records
 //! to the journal in the order in which they came.
@@ -51,8 +51,9 @@ pub use limits::{LimitChange, MAX_LIMIT_CHANGES};
 pub use policy::{Mode, Origin, Policy, HYSTERESIS_BP, WHOLE_BP};
 pub use rates::{RateChange, RateCharge, RateKey, RateOpen, RateSpec, Unit};
 pub use record::{
-    Adjust, AttemptEnd, Dispatch, LateAdjust, Limits, PastWindow, PolicyChange, Record, RecordSink,
-    Release, Reserve, Settle, Shrink, Sweep, Unknown, RECORD_VERSION, RESERVED_TAGS,
+    Adjust, AttemptEnd, Dispatch, LateAdjust, Limits, NotTaken, PastWindow, PolicyChange, Record,
+    RecordSink, Release, Reserve, Settle, Shrink, Sweep, Unknown, RECORD_VERSION, RESERVED_TAGS,
+    TAGS,
 };
 pub use scope::ScopeKind;
 pub use settle::{AttemptResult, Crossing, Receipt, MAX_ATTEMPTS};
@@ -154,13 +155,15 @@ impl Ledger {
         std::mem::take(&mut self.late)
     }
 
-    /// Applies what was decided and hands it on. What this ledger decided fits it; if not, the
-    /// ledger is broken and going on would lose money.
-    fn commit(&mut self, record: Record, sink: &mut impl RecordSink) {
+    /// Hands what was decided to the journal, and applies it if it was taken. What this ledger
+    /// decided fits it; if not, the ledger is broken and going on would lose money.
+    fn commit(&mut self, record: Record, sink: &mut impl RecordSink) -> Result<(), LedgerError> {
+        sink.push(&record)
+            .map_err(|NotTaken| LedgerError::NotJournalled)?;
         if let Err(misfit) = self.apply(&record) {
             panic!("{misfit}: {record:?}");
         }
-        sink.push(record);
+        Ok(())
     }
 
     /// Whether there is room for new counters with these keys.

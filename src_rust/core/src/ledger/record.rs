@@ -274,6 +274,13 @@ macro_rules! records {
                 }
             }
 
+            /// The type of record, as [`Record::encode`] writes it behind the version.
+            pub fn tag(&self) -> u8 {
+                match self {
+                    $(Self::$name(_) => $tag),*
+                }
+            }
+
             /// Reads exactly one record.
             pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
                 let mut reader = Reader::new(bytes);
@@ -308,25 +315,42 @@ records! {
     11 Sweep,
 }
 
+/// The tags that this version writes.
+pub const TAGS: std::ops::RangeInclusive<u8> = 1..=11;
+
 /// Tags of record types to come: durable ceilings (32), gap charges after a restored backup (33),
 /// and a fleet's leases granted, returned and reported (34 to 36).
 pub const RESERVED_TAGS: std::ops::RangeInclusive<u8> = 32..=36;
 
-/// Takes records in the order in which they were applied.
-pub trait RecordSink {
-    /// Called after the record was applied, before anything else is.
-    fn push(&mut self, record: Record);
-}
-
-impl RecordSink for Vec<Record> {
-    fn push(&mut self, record: Record) {
-        self.push(record);
+impl Record {
+    /// Whether it reserves money. A disk that is nearly full must refuse these and still take all
+    /// others, so that what was reserved can be settled.
+    pub fn is_reservation(&self) -> bool {
+        matches!(self, Self::Reserve(_))
     }
 }
 
-/// One encoded record, to be handed to the journal.
+/// The journal did not take the record, and so nothing happened: its disk is full, or it stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotTaken;
+
+/// Takes records in the order in which they are applied.
+pub trait RecordSink {
+    /// Called with a decided record just before it is applied. What is not taken is not applied.
+    fn push(&mut self, record: &Record) -> Result<(), NotTaken>;
+}
+
+impl RecordSink for Vec<Record> {
+    fn push(&mut self, record: &Record) -> Result<(), NotTaken> {
+        self.push(record.clone());
+        Ok(())
+    }
+}
+
+/// Encoded records, one after the other.
 impl RecordSink for Vec<u8> {
-    fn push(&mut self, record: Record) {
+    fn push(&mut self, record: &Record) -> Result<(), NotTaken> {
         record.encode(self);
+        Ok(())
     }
 }

@@ -94,7 +94,7 @@ impl Ledger {
         if amount > left {
             return Err(LedgerError::BeyondHold { hold, left });
         }
-        self.commit(Dispatch { hold, rung, amount }.into(), sink);
+        self.commit(Dispatch { hold, rung, amount }.into(), sink)?;
         u16::try_from(number).map_err(|_| LedgerError::Inconsistent)
     }
 
@@ -119,7 +119,7 @@ impl Ledger {
             }
             .into(),
             sink,
-        );
+        )?;
         Ok(())
     }
 
@@ -144,7 +144,7 @@ impl Ledger {
             });
         }
         let at = self.moment(at);
-        self.commit(Shrink { at, hold, amount }.into(), sink);
+        self.commit(Shrink { at, hold, amount }.into(), sink)?;
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Ledger {
             }
             .into(),
             sink,
-        );
+        )?;
         Ok(Receipt {
             hold,
             state,
@@ -218,7 +218,7 @@ impl Ledger {
         }
         let returned = found.amount;
         let at = self.moment(at);
-        self.commit(Release { at, hold }.into(), sink);
+        self.commit(Release { at, hold }.into(), sink)?;
         let (state, crossings) = (HoldState::Released, Vec::new());
         Ok(Receipt {
             hold,
@@ -244,7 +244,7 @@ impl Ledger {
         let change = Change::settle(unknown, 0, unknown).ok_or(LedgerError::Overflow)?;
         let at = self.moment(at);
         let crossings = self.check_change(at, found, change)?;
-        self.commit(Unknown { at, hold }.into(), sink);
+        self.commit(Unknown { at, hold }.into(), sink)?;
         let state = HoldState::Unknown;
         Ok(Receipt {
             hold,
@@ -290,7 +290,7 @@ impl Ledger {
             }
             .into(),
             sink,
-        );
+        )?;
         let state = if left > 0 {
             HoldState::Unknown
         } else {
@@ -348,7 +348,7 @@ impl Ledger {
             }
             .into(),
             sink,
-        );
+        )?;
         Ok(())
     }
 
@@ -365,7 +365,7 @@ impl Ledger {
         for hold in &open {
             if planted(Bug::ExpiresToFree) {
                 let at = self.moment(at);
-                self.commit(Release { at, hold: *hold }.into(), sink);
+                self.commit(Release { at, hold: *hold }.into(), sink)?;
             } else {
                 self.mark_unknown(at, *hold, sink)?;
             }

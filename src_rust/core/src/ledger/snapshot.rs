@@ -190,7 +190,8 @@ impl Ledger {
     }
 
     /// What has changed since this was last called. Must be called now and then: until then the
-    /// ledger remembers what to tell.
+    /// ledger remembers what to tell. Whoever fails to write it must keep it and write it before
+    /// the next.
     pub fn take_snapshot_changes(&mut self) -> Vec<SnapshotChange> {
         let mut changes = vec![self.put_meta()];
         for index in std::mem::take(&mut self.counters.dirty) {

@@ -59,7 +59,7 @@ impl Ledger {
             rate: self.rates.slab.end(),
         };
         if !(sweep.rolls.is_empty() && sweep.counters.is_empty() && sweep.rates.is_empty()) {
-            self.commit(sweep.into(), sink);
+            self.commit(sweep.into(), sink)?;
         }
         Ok(if next == done {
             SweepPlace::default()

@@ -57,9 +57,9 @@ impl WindowKind {
     /// The word for it in configuration and messages.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Day => "daily",
-            Self::Week => "weekly",
-            Self::Month => "monthly",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
             Self::Total => "total",
             Self::RollingDay => "rolling_day",
             Self::RollingWeek => "rolling_week",

@@ -78,10 +78,12 @@ fn every_record_comes_back() {
     let mut tags: Vec<u8> = records.iter().map(|record| bytes(record)[1]).collect();
     tags.sort_unstable();
     tags.dedup();
-    assert_eq!(tags, (1..=11).collect::<Vec<u8>>(), "one of each");
+    assert_eq!(tags, TAGS.collect::<Vec<u8>>(), "one of each");
     for record in records {
         let whole = bytes(&record);
         assert_eq!(Record::decode(&whole), Ok(record.clone()));
+        assert_eq!(whole[..2], [RECORD_VERSION, record.tag()]);
+        assert_eq!(record.is_reservation(), record.tag() == 1);
         for cut in 0..whole.len() {
             assert!(
                 Record::decode(&whole[..cut]).is_err(),
@@ -123,6 +125,43 @@ fn a_sink_of_bytes_takes_what_a_journal_takes() {
     let mut sink: Vec<u8> = Vec::new();
     ledger.admit(Stamp::at(START), &demand, &mut sink).unwrap();
     assert!(matches!(Record::decode(&sink), Ok(Record::Reserve(_))));
+}
+
+/// A journal whose disk is full.
+struct Full;
+
+impl RecordSink for Full {
+    fn push(&mut self, _: &Record) -> Result<(), NotTaken> {
+        Err(NotTaken)
+    }
+}
+
+#[test]
+fn what_the_journal_does_not_take_does_not_happen() {
+    let mut bench = Bench::new();
+    let day = counter("u", WindowKind::Day, 100);
+    let hold = bench.admit(10, &[&day]).hold;
+    let before = sorted(bench.ledger.snapshot());
+    let demand = Demand {
+        menu: &[choice(1)],
+        counters: &[CounterRef::Spec(&day)],
+        rates: &[],
+        idempotency: None,
+        price_hash: 0,
+    };
+    let Bench { ledger, at, .. } = &mut bench;
+    let full = LedgerError::NotJournalled;
+    assert_eq!(ledger.admit(*at, &demand, &mut Full), Err(full.clone()));
+    assert_eq!(
+        ledger.dispatch(hold, 0, Some(1), &mut Full),
+        Err(full.clone())
+    );
+    assert_eq!(
+        ledger.settle(*at, hold, &[], None, &mut Full),
+        Err(full.clone())
+    );
+    assert_eq!(ledger.recover(*at, &mut Full), Err(full));
+    assert_eq!(sorted(bench.ledger.snapshot()), before);
 }
 
 #[test]
