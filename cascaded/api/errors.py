@@ -14,6 +14,8 @@ class Kind(msgspec.Struct, frozen=True):
     status: int
     type: str
     retry: bool = False
+    code: str | None = None
+    """What callers see as the code, where clients already know another word for it."""
 
 
 ERRORS: dict[str, Kind] = {
@@ -31,7 +33,7 @@ ERRORS: dict[str, Kind] = {
     "method_not_allowed": Kind(405, "invalid_request_error"),
     "request_timeout": Kind(408, "invalid_request_error"),
     "too_large": Kind(413, "invalid_request_error"),
-    "budget_exceeded": Kind(429, "budget_exceeded"),
+    "budget_exceeded": Kind(429, "budget_exceeded", code="insufficient_quota"),
     "rate_limited": Kind(429, "rate_limit_error", retry=True),
     "quality_refused": Kind(422, "quality_error"),
     "abandoned": Kind(499, "api_error"),
@@ -56,11 +58,14 @@ ERRORS: dict[str, Kind] = {
 def error_object(refusal: Refusal) -> dict[str, object]:
     """The OpenAI error object, also used by the native API."""
     kind = ERRORS[refusal.code]
+    # What an upstream said is for its operator; everything else is for the caller to act on.
+    details = {} if refusal.code.startswith("upstream_") else refusal.details
     return {
         "message": refusal.message,
         "type": kind.type,
         "param": refusal.param,
-        "code": refusal.code,
+        "code": kind.code or refusal.code,
+        **details,
     }
 
 

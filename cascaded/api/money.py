@@ -236,7 +236,7 @@ def _choice(asked: money.ReserveRequest) -> Choice:
     return Choice(nano_usd=money.amount(asked.cost), tokens=asked.tokens, cheap=True)
 
 
-def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | None | Refusal:
+def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | Refusal | None:
     """Hashes of the key, which is its principal's own, and of the body."""
     key = incoming.http.headers.get("Idempotency-Key")
     if key is None:

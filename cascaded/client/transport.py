@@ -5,7 +5,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError
@@ -39,11 +39,18 @@ class Transport:
 
     @contextmanager
     def exchange(
-        self, method: str, path: str, body: bytes | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        extra: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """One request and its response. What is left unread closes the connection."""
         connection = self._connection()
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {
+            **({"Content-Type": "application/json"} if body is not None else {}),
+            **(extra or {}),
+        }
         try:
             connection.request(method, path, body, headers)
             response = connection.getresponse()

@@ -7,9 +7,7 @@ from msgspec.structs import replace
 from cascaded.api.claims import with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.openai_chat import to_request
-from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
-from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -67,10 +65,6 @@ class Native:
             headers={"x-request-id": request.id, **headers(outcome, result)},
             content_type="application/json",
         )
-
-    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
-        """See `Dialect.refuse`."""
-        return error_response(refusal, request_id)
 
 
 class NativeStream(StreamReply):

@@ -6,9 +6,7 @@ from aiohttp import web
 from cascaded.api.auth import forwardable_key
 from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
-from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
-from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -21,6 +19,7 @@ from cascaded.wire.openai_chat import (
     without_logprobs,
     without_usage,
 )
+
 
 class OpenAIChat:
     """See `Dialect`. What nothing must be taken out of is passed on byte for byte."""
@@ -43,10 +42,6 @@ class OpenAIChat:
             headers={"x-request-id": request.id, **headers(outcome, result)},
             content_type="application/json",
         )
-
-    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
-        """See `Dialect.refuse`."""
-        return error_response(refusal, request_id)
 
 
 class ChatStream(StreamReply):

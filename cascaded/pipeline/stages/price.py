@@ -50,9 +50,7 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
     return stage
 
 
-def _choice(
-    planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]
-) -> Choice:
+def _choice(planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]) -> Choice:
     """The plan as the ledger sees it: its worst cost, and the tokens of its longest path."""
     ladder = planned.ladder
     longest = [rung.model for rung in ladder.rungs]

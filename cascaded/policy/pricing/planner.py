@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from cascaded.policy.pricing.rates import worst_cost
