@@ -110,7 +110,7 @@ def _log(config: schema.Log, clock: Clock) -> Iterator[JsonLog]:
         stream: BinaryIO = sys.stderr.buffer
         if config.file is not None:
             try:
-                stream = stack.enter_context(open(config.file, "ab"))
+                stream = stack.enter_context(open(config.file, "ab", buffering=0))
             except OSError as error:
                 raise StartError(f"cannot open the log {config.file}: {error.strerror}") from None
         yield JsonLog(stream, clock, level=config.level, prompts=config.prompts)

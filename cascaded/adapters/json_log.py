@@ -32,16 +32,26 @@ class JsonLog:
         self._clock = clock
         self._threshold = LEVELS.index(level)
         self._prompts = prompts
+        self._lost = 0
         self._encode = msgspec.json.Encoder(enc_hook=_redact).encode
 
     def write(self, level: Level, event: str, **fields: object) -> None:
-        """One line, if the level is high enough."""
+        """One line, if the level is high enough.
+
+        Never raises: the first line that can be written again tells how many could not.
+        """
         if LEVELS.index(level) < self._threshold:
             return
         when = datetime.fromtimestamp(self._clock.wall_ns() / NS_PER_S, UTC)
         line = {"ts": when.isoformat(timespec="milliseconds"), "level": level, "event": event}
-        self._stream.write(self._encode({**line, **fields}) + b"\n")
-        self._stream.flush()
+        lost = {"lost_lines": self._lost} if self._lost else {}
+        try:
+            self._stream.write(self._encode({**line, **fields, **lost}) + b"\n")
+            self._stream.flush()
+        except OSError:  # a full disk or a reader that left must not stop the calls
+            self._lost += 1
+        else:
+            self._lost = 0
 
     def fault(self, request_id: str, fault: BaseException) -> None:
         """A bug, with its traceback (which shows code, never values)."""

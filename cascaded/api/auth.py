@@ -68,8 +68,8 @@ def digests(keys: Mapping[str, Secret]) -> dict[str, bytes]:
 
 
 def digest(key: str) -> bytes:
-    """SHA-256 of a key."""
-    return hashlib.sha256(key.encode()).digest()
+    """SHA-256 of a key. One that came in a header may hold bytes that are no text."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def caller_key(request: web.BaseRequest) -> str | None:

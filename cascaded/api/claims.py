@@ -1,11 +1,12 @@
 """What a call says of whom it is for, in any of the places that clients put it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
 from cascaded.types.request import Claims
 from cascaded.wire.native import Who
+from cascaded.wire.openai_chat import WireError
 
 HEADERS = {
     "user_id": ("X-User-ID", "x-litellm-end-user-id", "Helicone-User-Id"),
@@ -19,13 +20,22 @@ TAG_HEADERS = ("x-cascaded-tags", "x-litellm-tags")
 
 
 def from_headers(sent: Mapping[str, str], user: str | None = None) -> Claims:
-    """The headers' claims; `user` is what the body says where they say nothing."""
-    said = {
-        field: next((sent[name] for name in names if name in sent), None)
-        for field, names in HEADERS.items()
-    }
-    tags = next((_tags(sent[name]) for name in TAG_HEADERS if name in sent), {})
+    """The headers' claims; `user` is what the body says where they say nothing.
+
+    Raises `WireError` for a header that is not printable text: it could be neither kept nor told.
+    """
+    said = {field: _first(sent, names) for field, names in HEADERS.items()}
+    tags = _tags(_first(sent, TAG_HEADERS) or "")
     return Claims(**{**said, "user_id": said["user_id"] or user}, tags=tags)
+
+
+def _first(sent: Mapping[str, str], names: Sequence[str]) -> str | None:
+    name = next((one for one in names if one in sent), None)
+    if name is None:
+        return None
+    if not sent[name].isprintable():
+        raise WireError(f"the header {name} is not printable text")
+    return sent[name]
 
 
 def with_body(claims: Claims, who: Who) -> Claims:

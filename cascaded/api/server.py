@@ -33,6 +33,7 @@ LEDGER_DOWN = Refusal(
     code="ledger_unavailable",
     message="The ledger cannot write to its disk, so nothing is spent. The operator must look.",
 )
+View = Callable[["Services", web.Request], web.Response]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,12 +88,17 @@ def application(services: Services) -> web.Application:
         ("GET", "/unknowns"): desk.unknowns,
         ("POST", "/unknowns/{hold}"): desk.resolve,
     }
-    gets = {"/health": _health, "/ready": _ready, "/metrics": _metrics, "/models": _models}
+    views = {
+        "/health": _viewing(services, _health, open_to_all=True),
+        "/ready": _viewing(services, _ready),
+        "/metrics": _viewing(services, _metrics, open_to_all=services.metrics_without_key),
+        "/models": _viewing(services, _models),
+    }
     for prefix in ("", "/v1"):
         for (method, path), call in calls.items():
             app.router.add_route(method, prefix + path, _admitting(services, call))
-        for path, view in gets.items():
-            app.router.add_get(prefix + path, partial(view, services))
+        for path, view in views.items():
+            app.router.add_get(prefix + path, view)
     known = {resource.canonical for resource in app.router.resources()}
     app.router.add_route("*", "/{path:.*}", partial(_nothing_here, services, frozenset(known)))
     return app
@@ -215,12 +221,27 @@ def _request_id(services: Services, http: web.Request) -> str:
     return given if given and _GIVEN_ID.fullmatch(given) else services.new_id()
 
 
-async def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def _viewing(services: Services, view: View, *, open_to_all: bool = False) -> Handler:
+    """The handler of something to look at."""
+
+    async def handle(http: web.Request) -> web.Response:
+        request_id = _request_id(services, http)
+        principal = None if open_to_all else services.gate.principal(http)
+        if isinstance(principal, Refusal):
+            return error_response(principal, request_id)
+        response = view(services, http)
+        response.headers["x-request-id"] = request_id
+        return response
+
+    return handle
+
+
+def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """The process answers; nothing more is claimed."""
     return _json({"status": "ok", "version": services.version})
 
 
-async def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """Whether calls are taken now."""
     status = services.status
     ready = status.ready and not status.draining
@@ -228,21 +249,14 @@ async def _ready(services: Services, http: web.Request) -> web.Response:  # noqa
     return _json(body, status=200 if ready else 503)
 
 
-async def _metrics(services: Services, http: web.Request) -> web.Response:
+def _metrics(services: Services, http: web.Request) -> web.Response:
     """The Prometheus scrape."""
-    if not services.metrics_without_key:
-        principal = services.gate.principal(http)
-        if isinstance(principal, Refusal):
-            return error_response(principal, _request_id(services, http))
     body, content_type = services.metrics(http.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-async def _models(services: Services, http: web.Request) -> web.Response:
+def _models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """`/v1/models`: ladders, aliases and models that may be asked for by name."""
-    principal = services.gate.principal(http)
-    if isinstance(principal, Refusal):
-        return error_response(principal, _request_id(services, http))
     return _json({"object": "list", "data": services.models()})
 
 

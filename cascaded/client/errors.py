@@ -1,7 +1,7 @@
 """What can go wrong, as exceptions:
 
 CascadedError
-├── DaemonUnreachableError   nobody listens on the socket
+├── DaemonUnreachableError   nobody listens on the socket, or nobody answers in time
 ├── ProtocolError            what listens there does not speak like the daemon
 ├── StreamBrokenError        the answer ended in an error after it had begun
 └── APIError                 the daemon refused the call; carries its fields
@@ -18,7 +18,8 @@ class CascadedError(Exception):
 
 
 class DaemonUnreachableError(CascadedError):
-    """Nobody listens on the socket. Start the daemon with `cascaded serve`."""
+    """Nobody listens on the socket (start the daemon with `cascaded serve`), or the daemon went
+    away, or took too long, before it answered."""
 
 
 class ProtocolError(CascadedError):

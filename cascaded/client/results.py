@@ -76,12 +76,14 @@ class CascadeResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CascadeStreamChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A piece of a streamed answer. The final one has no text but the cost and the metadata."""
+    """A piece of a streamed answer. The final one has no text but all the rest."""
 
     content: str = ""
     is_final: bool = False
     model_name: str | None = None
     cost: Decimal | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str | None = None
     metadata: Metadata | None = None
 
 

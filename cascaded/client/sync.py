@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from typing import Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import urlencode
 
@@ -13,6 +13,7 @@ import msgspec
 from cascaded.client.errors import (
     APIError,
     BudgetExceededError,
+    DaemonUnreachableError,
     ProtocolError,
     RateLimitedError,
     StreamBrokenError,
@@ -30,7 +31,7 @@ from cascaded.client.results import (
 )
 from cascaded.client.transport import Transport
 from cascaded.types.places import socket_path
-from cascaded.wire.sse import DONE, SseReader
+from cascaded.wire.sse import DONE, SseError, SseReader
 
 DEFAULT_TIMEOUT_S = 600.0
 _ERROR_STATUS = 400
@@ -214,26 +215,20 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> T:
         with self._transport.exchange(method, path, body, headers) as response:
-            content = response.read()
-            if response.status >= _ERROR_STATUS:
-                raise _api_error(response, content)
+            content = _rest(response)
+        if response.status >= _ERROR_STATUS:
+            raise _api_error(response, content)
         try:
             return msgspec.json.decode(content, type=shape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ProtocolError(f"{path} answered in an unknown shape: {error}") from None
 
     def _stream(self, body: bytes) -> Iterator[CascadeStreamChunk]:
         with self._transport.exchange("POST", "/infer", body) as response:
             if response.status >= _ERROR_STATUS:
-                raise _api_error(response, response.read())
-            reader = SseReader()
-            while piece := response.read1(_READ_BYTES):
-                for data in reader.feed(piece):
-                    if data == DONE:
-                        response.read()
-                        return
-                    yield _chunk(data)
-        raise StreamBrokenError("the stream ended before its last chunk")
+                raise _api_error(response, _rest(response))
+            for data in _events(response):
+                yield _chunk(data)
 
 
 def _body(query: Query, asked: Asked, **ours: object) -> bytes:
@@ -258,13 +253,37 @@ def _exact(cost: object) -> str:
     return str(cost)
 
 
+def _rest(response: HTTPResponse) -> bytes:
+    try:
+        return response.read()
+    except (OSError, HTTPException) as error:
+        raise DaemonUnreachableError(f"the daemon went away as it answered: {error!r}") from error
+
+
+def _events(response: HTTPResponse) -> Iterator[bytes]:
+    """The data of each event before the end mark. Raises `StreamBrokenError` when there is none."""
+    reader = SseReader()
+    try:
+        while piece := response.read1(_READ_BYTES):
+            for data in reader.feed(piece):
+                if data == DONE:
+                    response.read()
+                    return
+                yield data
+    except (OSError, HTTPException) as error:
+        raise StreamBrokenError(f"the connection broke: {error!r}") from error
+    except SseError as error:
+        raise ProtocolError(f"the stream is not one of this daemon's: {error}") from None
+    raise StreamBrokenError("the stream ended before its last chunk")
+
+
 def _chunk(data: bytes) -> CascadeStreamChunk:
     try:
         if b'"error"' in data[:10]:
             error = msgspec.json.decode(data, type=_ErrorBody).error
             raise StreamBrokenError(msgspec.json.decode(error, type=_Error).message)
         return msgspec.json.decode(data, type=CascadeStreamChunk)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProtocolError(f"the stream has a chunk of unknown shape: {error}") from None
 
 
@@ -274,7 +293,7 @@ def _api_error(response: HTTPResponse, content: bytes) -> APIError:
         error = msgspec.json.decode(raw, type=_Error)
         details = msgspec.json.decode(raw, type=dict[str, object])
         details |= msgspec.structs.asdict(msgspec.json.decode(raw, type=_Amounts))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         text = content[:MAX_QUOTED_BYTES].decode(errors="replace")
         raise ProtocolError(f"status {response.status}, not from this daemon: {text}") from None
     retry_ms = response.getheader("retry-after-ms")

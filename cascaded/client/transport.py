@@ -17,16 +17,25 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
         self.owner = os.getpid()
 
+    def __del__(self) -> None:
+        self.close()  # its thread has ended without closing the client
+
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        try:
+            self.sock.connect(self._path)
+        except OSError as error:
+            raise DaemonUnreachableError(
+                f"no daemon answers on {self._path} ({error.strerror or error}); start it with"
+                " `cascaded serve`, or name its socket in CASCADED_SOCKET"
+            ) from None
 
     def usable(self) -> bool:
-        """Still ours (no fork since), and not closed by the daemon in the meantime."""
-        if self.owner != os.getpid():
+        """Still ours (no fork since), and not closed, by the daemon or by us, in the meantime."""
+        if self.sock is None or self.owner != os.getpid():
             return False
-        return self.sock is None or not select.select([self.sock], [], [], 0)[0]
+        return not select.select([self.sock], [], [], 0)[0]
 
 
 class Transport:
@@ -45,41 +54,69 @@ class Transport:
         body: bytes | None,
         extra: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        """One request and its response. What is left unread closes the connection."""
-        connection = self._connection()
-        headers = {
-            **({"Content-Type": "application/json"} if body is not None else {}),
-            **(extra or {}),
-        }
+        """One request and its response, on a connection that nobody else uses meanwhile.
+
+        What is left unread closes the connection. Raises `DaemonUnreachableError` and
+        `ProtocolError`; what breaks while the response is read is left to the reader.
+        """
+        connection = self._take()
         try:
-            connection.request(method, path, body, headers)
-            response = connection.getresponse()
-            yield response
-            if not response.isclosed():
-                connection.close()
-        except (FileNotFoundError, ConnectionRefusedError, PermissionError) as error:
-            connection.close()
-            raise DaemonUnreachableError(
-                f"no daemon answers on {self.path} ({error.strerror}); start it with"
-                " `cascaded serve`, or name its socket in CASCADED_SOCKET"
-            ) from None
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ProtocolError(f"the connection to {self.path} broke: {error!r}") from error
+            with self._send(connection, method, path, body, extra or {}) as response:
+                yield response
+                whole = response.isclosed()
         except BaseException:
             connection.close()
             raise
+        if whole:
+            self._give_back(connection)
+        else:
+            connection.close()
 
     def close(self) -> None:
         """Close this thread's connection."""
-        connection: _UnixConnection | None = getattr(self._mine, "connection", None)
+        connection = self._idle()
         if connection is not None:
             connection.close()
-            self._mine.connection = None
 
-    def _connection(self) -> _UnixConnection:
-        connection: _UnixConnection | None = getattr(self._mine, "connection", None)
-        if connection is None or not connection.usable():
-            self.close()
-            connection = self._mine.connection = _UnixConnection(self.path, self._timeout_s)
+    def _send(
+        self,
+        connection: _UnixConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        extra: Mapping[str, str],
+    ) -> http.client.HTTPResponse:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            connection.request(method, path, body, {**headers, **extra})
+            return connection.getresponse()
+        except TimeoutError:
+            raise DaemonUnreachableError(
+                f"the daemon on {self.path} gave no answer within {self._timeout_s:g} s"
+            ) from None
+        except OSError as error:
+            raise DaemonUnreachableError(
+                f"the daemon on {self.path} went away before it answered"
+                f" ({error.strerror or error}); it may have made the call"
+            ) from error
+        except http.client.HTTPException as error:
+            raise ProtocolError(f"what answers on {self.path} speaks no HTTP: {error!r}") from None
+
+    def _take(self) -> _UnixConnection:
+        """This thread's idle connection, if it is still good; else a new one."""
+        connection = self._idle()
+        if connection is not None and connection.usable():
+            return connection
+        if connection is not None:
+            connection.close()
+        return _UnixConnection(self.path, self._timeout_s)
+
+    def _give_back(self, connection: _UnixConnection) -> None:
+        """Keep one, for the next call."""
+        self.close()
+        self._mine.idle = connection
+
+    def _idle(self) -> _UnixConnection | None:
+        connection: _UnixConnection | None = getattr(self._mine, "idle", None)
+        self._mine.idle = None
         return connection

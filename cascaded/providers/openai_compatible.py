@@ -22,6 +22,7 @@ from cascaded.wire.sse import DONE, SseError, SseReader
 MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_QUOTED_BYTES = 200
+NS_PER_S = 1_000_000_000
 _OK = 200
 _MULTIPLE_CHOICES = 300
 _BAD_REQUEST = 400
@@ -214,7 +215,14 @@ class _Patience:
 
     async def wait(self, piece: Awaitable[T]) -> T:
         """The next piece of the response. Raises `TimeoutError` saying which limit passed."""
-        seconds, limit = self._left()
+        endpoint = self._endpoint
+        spent = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
+        seconds, limit = endpoint.total_timeout_s - spent, "total time"
+        if self._stream and self._speaking and endpoint.idle_timeout_s < seconds:
+            seconds, limit = endpoint.idle_timeout_s, "pause between chunks"
+        elif self._stream and not self._speaking:
+            first = endpoint.first_token_timeout_s - spent
+            seconds, limit = min((seconds, limit), (first, "first-token time"))
         try:
             async with asyncio.timeout(seconds):
                 return await piece
@@ -222,17 +230,6 @@ class _Patience:
             if isinstance(late, aiohttp.ClientError):
                 raise
             raise TimeoutError(f"gave no answer within its {limit}") from None
-
-    def _left(self) -> tuple[float, str]:
-        endpoint = self._endpoint
-        spent = (self._clock.monotonic_ns() - self._started_ns) / 1e9
-        limits = [(endpoint.total_timeout_s - spent, f"total time of {endpoint.total_timeout_s} s")]
-        if self._stream and self._speaking:
-            limits.append((endpoint.idle_timeout_s, f"pause of {endpoint.idle_timeout_s} s"))
-        elif self._stream:
-            first = endpoint.first_token_timeout_s
-            limits.append((first - spent, f"first-token time of {first} s"))
-        return min(limits)
 
 
 def _code_of(status: int) -> str:

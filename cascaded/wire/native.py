@@ -6,9 +6,11 @@ from cascaded.types.model import StreamMode
 from cascaded.types.money import MoneyError, format_usd, parse_usd
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import ABSENT, Fields, WireError
+from cascaded.wire.openai_chat import ABSENT, Fields, WireError, check_text, explain_mistake
 
 NS_PER_MS = 1_000_000
+NOT_OPTIONS = ("model", "messages", "stream")
+"""Members of chat completions that `/infer` has names of its own for."""
 
 
 class Context(msgspec.Struct, forbid_unknown_fields=True):
@@ -53,10 +55,16 @@ def parse_infer(body: bytes) -> tuple[InferRequest, bytes]:
 
     Raises `WireError` naming what is wrong.
     """
+    check_text(body)
     try:
         infer = _read_infer.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(f"not a request for /infer: {error}") from None
+    except msgspec.ValidationError as error:
+        raise WireError(*explain_mistake(error)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WireError(f"the body is not valid JSON: {error}") from None
+    for name in NOT_OPTIONS:
+        if name in infer.options:
+            raise WireError(f"{name} stands beside options, not in them", f"options.{name}")
     if (infer.query is None) == (infer.messages is None):
         raise WireError("give either query (a text) or messages (a list), and not both", "query")
     messages: object = infer.messages

@@ -110,11 +110,12 @@ def parse_request(body: bytes) -> tuple[ChatRequest, Fields]:
 
     Raises `WireError` naming the member that is wrong.
     """
+    check_text(body)
     try:
         chat = _read_request.decode(body)
         fields = _read_fields.decode(body)
     except msgspec.ValidationError as error:
-        raise WireError(*_explain(error)) from None
+        raise WireError(*explain_mistake(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(f"the body is not valid JSON: {error}") from None
     except RecursionError:
@@ -123,11 +124,23 @@ def parse_request(body: bytes) -> tuple[ChatRequest, Fields]:
     return chat, fields
 
 
-def _explain(error: msgspec.ValidationError) -> tuple[str, str | None]:
-    message, _, path = str(error).partition(" - at `$.")
-    if "missing required field" in message:
-        return message, message.split("`")[1]
-    return (f"{message} at {path.rstrip('`')}", path.rstrip("`")) if path else (message, None)
+def check_text(body: bytes) -> None:
+    """Raises `WireError` unless it is UTF-8: members that are passed on raw are not looked into."""
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise WireError(f"the body is not UTF-8: {error}") from None
+
+
+def explain_mistake(error: msgspec.ValidationError) -> tuple[str, str | None]:
+    """What is wrong, and the member where it is (`None`: the body as a whole)."""
+    message, _, path = str(error).partition(" - at `$")
+    path = path.strip(".`")
+    if " field `" in message:  # it is missing, or unknown
+        name = message.split("`")[1]
+        return message, f"{path}.{name}" if path else name
+    return (f"{message} at {path}", path) if path else (message, None)
 
 
 def _check_bounds(chat: ChatRequest) -> None:

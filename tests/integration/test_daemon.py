@@ -310,11 +310,15 @@ def test_idle_connections_do_not_keep_it_alive(folder: Path, http: httpx2.Client
 
 
 def _exchange(path: Path, sent: bytes) -> bytes:
+    """What comes back; nothing where it was refused before all of it was sent."""
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(5)
         line.connect(str(path))
-        line.sendall(sent)
-        return line.recv(65536)
+        try:
+            line.sendall(sent)
+            return line.recv(65536)
+        except ConnectionError:
+            return b""
 
 
 def test_nonsense_on_the_line_gets_400_and_a_line_in_the_log(folder: Path) -> None:
@@ -333,7 +337,8 @@ def test_nonsense_on_the_line_gets_400_and_a_line_in_the_log(folder: Path) -> No
     with serving(folder, BARE) as daemon:
         for bomb in bombs:
             answer = _exchange(daemon.socket, bomb)
-            assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400")), (bomb[:60], answer[:200])
+            whole = answer or len(bomb) < 10_000
+            assert not whole or answer.startswith(b"HTTP/1.1 400"), (bomb[:60], answer[:200])
         # Callers that leave in the middle of a body.
         for part in (b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"):
             with socket.socket(socket.AF_UNIX) as line:

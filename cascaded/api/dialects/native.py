@@ -53,10 +53,7 @@ class Native:
         """See `Dialect.answer`: `content` and `metadata`."""
         body = {
             "content": result.answer.text,
-            "tool_calls": [
-                {"name": name, "arguments": arguments}
-                for name, arguments in result.answer.tool_calls
-            ],
+            "tool_calls": _tool_calls(result),
             "finish_reason": result.answer.finish_reason,
             "metadata": metadata(request, outcome, result),
         }
@@ -68,7 +65,8 @@ class Native:
 
 
 class NativeStream(StreamReply):
-    """`CascadeStreamChunk`s: model_name, content, is_final, cost, metadata."""
+    """`CascadeStreamChunk`s: model_name, content, is_final, cost, metadata; the final one has the
+    tool calls too, whole."""
 
     def say(self, event: Event) -> bytes | None:
         """The text that the event adds, if it adds any."""
@@ -80,27 +78,19 @@ class NativeStream(StreamReply):
             is_final=True,
             model_name=result.answered_by.model.name if result.answered_by else None,
             cost=usd(outcome.total_nano_usd),
+            tool_calls=_tool_calls(result),
+            finish_reason=result.answer.finish_reason,
             metadata=metadata(self.request, outcome, result),
         )
 
 
-def _chunk(
-    *,
-    content: str = "",
-    is_final: bool = False,
-    model_name: str | None = None,
-    cost: msgspec.Raw | None = None,
-    metadata: dict[str, object] | None = None,
-) -> bytes:
-    return msgspec.json.encode(
-        {
-            "model_name": model_name,
-            "content": content,
-            "is_final": is_final,
-            "cost": cost,
-            "metadata": metadata,
-        }
-    )
+def _chunk(*, content: str = "", is_final: bool = False, **more: object) -> bytes:
+    known = {"model_name": None, "content": content, "is_final": is_final, "cost": None}
+    return msgspec.json.encode({**known, "metadata": None, **more})
+
+
+def _tool_calls(result: Result) -> list[dict[str, str]]:
+    return [{"name": name, "arguments": arguments} for name, arguments in result.answer.tool_calls]
 
 
 def _with_native(request: Request, infer: InferRequest) -> Request:

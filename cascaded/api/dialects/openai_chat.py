@@ -14,6 +14,7 @@ from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
     ChatRequest,
     Fields,
+    WireError,
     parse_request,
     with_cost,
     without_logprobs,
@@ -74,6 +75,9 @@ class ChatStream(StreamReply):
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
+    key = forwardable_key(incoming.http, incoming.principal)
+    if key is not None and not key.isprintable():
+        raise WireError("the key in Authorization or x-api-key is not printable text")
     options = chat.stream_options
     return Request(
         id=incoming.request_id,
@@ -89,6 +93,6 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         deterministic=chat.temperature == 0,
         asks=chat.asks,
         claims=from_headers(incoming.http.headers, chat.safety_identifier or chat.user),
-        caller_key=forwardable_key(incoming.http, incoming.principal),
+        caller_key=key,
         received_ns=incoming.received_ns,
     )

@@ -1,11 +1,15 @@
 """What tokens cost: the bill of a call that was made, and the most that one can cost."""
 
+from functools import lru_cache
+
 from cascaded.types.model import Price, Rates
 from cascaded.types.money import PICO_PER_NANO, pico_to_nano
 from cascaded.types.usage import Usage
 
 UNBOUNDED_OUTPUT = 2**31 - 1
 """What `affordable_output` answers where output tokens cost nothing."""
+
+MEMOISED_RATES = 4_096
 
 Part = tuple[int, int]
 """Tokens of one class, and what one of them costs in pico-dollars."""
@@ -62,9 +66,7 @@ def affordable_output(price: Price, input_upper: int, choices: int, budget_nano:
 def is_free(price: Price) -> bool:
     """Whether no call can cost anything."""
     tables = (price.rates, *(step.rates for step in price.above))
-    return not price.request_nano_usd and not any(
-        rate for rates in tables for rate in (*_input_rates(rates), *_output_rates(rates))
-    )
+    return not price.request_nano_usd and all(_dearest_rates(rates) == (0, 0) for rates in tables)
 
 
 def _rates_at(price: Price, input_tokens: int) -> Rates:
@@ -78,22 +80,23 @@ def _rates_at(price: Price, input_tokens: int) -> Rates:
 
 def _dearest(price: Price, input_upper: int) -> Part:
     """The dearest input rate and the dearest output rate that so much input, or less, can meet."""
-    tables = [price.rates]
-    tables += [step.rates for step in price.above if input_upper > step.input_tokens]
+    dearest = _dearest_rates(price.rates)
+    for step in price.above:
+        if input_upper > step.input_tokens:
+            of_step = _dearest_rates(step.rates)
+            dearest = (max(dearest[0], of_step[0]), max(dearest[1], of_step[1]))
+    return dearest
+
+
+@lru_cache(MEMOISED_RATES)
+def _dearest_rates(rates: Rates) -> Part:
+    """The dearest input rate and the dearest output rate of one table."""
+    into = (rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.input_audio)
+    out = (rates.reasoning, rates.output_audio, rates.output_image)
     return (
-        max(rate for rates in tables for rate in _input_rates(rates)),
-        max(rate for rates in tables for rate in _output_rates(rates)),
+        max(rates.input, *(rate or 0 for rate in into)),
+        max(rates.output, *(rate or 0 for rate in out)),
     )
-
-
-def _input_rates(rates: Rates) -> tuple[int, ...]:
-    apart = (rates.cache_read, rates.cache_write, rates.cache_write_1h, rates.input_audio)
-    return (rates.input, *(rate for rate in apart if rate is not None))
-
-
-def _output_rates(rates: Rates) -> tuple[int, ...]:
-    apart = (rates.reasoning, rates.output_audio, rates.output_image)
-    return (rates.output, *(rate for rate in apart if rate is not None))
 
 
 def _input_parts(usage: Usage, rates: Rates) -> tuple[Part, ...]:

@@ -37,8 +37,9 @@ def saving(ladder: Ladder, answer: Usage, attempts: Sequence[Attempt]) -> Saving
 
 def _reference(model: Model) -> Price | None:
     """The price to show for a model that is free."""
-    free = model.price is not None and is_free(model.price)
-    return model.reference_price if free else None
+    if model.reference_price is None or model.price is None or not is_free(model.price):
+        return None
+    return model.reference_price
 
 
 def _at_reference(attempt: Attempt) -> int:

@@ -9,6 +9,8 @@ from cascaded.types.decision import Refusal
 from cascaded.types.model import Ladder, Model, Rung
 
 LADDER_PREFIX = "cascade/"
+MAX_NAME_CHARACTERS = 256
+"""Longer names are nobody's: `provider/model` with the longest of both is shorter."""
 
 
 class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +26,8 @@ class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
 
     def choose(self, name: str) -> Ladder | Refusal:
         """The ladder to climb. A real model's name is a ladder of one rung, not second-guessed."""
+        if len(name) > MAX_NAME_CHARACTERS:
+            return self._unknown(name)
         target = self.aliases.get(name, name)
         if target.startswith(LADDER_PREFIX):
             ladder = self.ladders.get(target.removeprefix(LADDER_PREFIX))

@@ -65,7 +65,9 @@ def media_tokens_max(model_name: str, count: PromptCount) -> int | None:
     """Most tokens of a prompt's images and audio; `None` with files, which nothing bounds."""
     if count.files:
         return None
-    low, other = image_tokens_max(model_name)
-    images = count.images_low * low + count.images_other * other
+    images = 0
+    if count.images_low or count.images_other:
+        low, other = image_tokens_max(model_name)
+        images = count.images_low * low + count.images_other * other
     audio = -(-count.audio_bytes // AUDIO_BYTES_PER_TOKEN)
     return images + audio + count.audio_clips * AUDIO_TOKENS_PER_CLIP

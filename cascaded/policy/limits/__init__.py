@@ -1,0 +1,21 @@
+"""Limits as policy: whom a call is charged to, what a tier allows, and the words of a no. Pure."""
+
+from cascaded.policy.limits.access import clamp_output, feature_refusal, may_use, trim_ladder
+from cascaded.policy.limits.headers import rate_headers
+from cascaded.policy.limits.resolve import LimitBook, limits_for, named_limits, next_tier
+from cascaded.policy.limits.words import budget_refusal, explain, rate_refusal
+
+__all__ = [
+    "LimitBook",
+    "budget_refusal",
+    "clamp_output",
+    "explain",
+    "feature_refusal",
+    "limits_for",
+    "may_use",
+    "named_limits",
+    "next_tier",
+    "rate_headers",
+    "rate_refusal",
+    "trim_ladder",
+]

@@ -1,0 +1,232 @@
+"""Which budgets and rates one call is charged to."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from cascaded.types.limits import BudgetLimit, Caller, Limits, Origin, RateLimit, Scope, Unit
+from cascaded.types.quotas import (
+    BUDGET_FIELDS,
+    FOUNDATION,
+    MAX_BUDGETS,
+    MAX_RATES,
+    MINUTE_NS,
+    RATE_FIELDS,
+    UNSET,
+    Quotas,
+    ScopeQuotas,
+    merged,
+)
+from cascaded.types.tiers import TierConfig
+
+GLOBAL_ID = "*"
+WHOLE_BP = 10_000
+NO_SCOPES = ScopeQuotas()
+
+
+class LimitBook(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit that the operator has set."""
+
+    base: Quotas = FOUNDATION
+    """Under everything: zone, enforcement, thresholds."""
+    scopes: Mapping[Scope, ScopeQuotas] = {}
+    """By kind of scope, all but tags. Of `global` and `run` only `default` is looked at."""
+    tags: Mapping[str, ScopeQuotas] = {}
+    """By the tag's name; `ids` are its values. Only these tags make counters."""
+    tiers: Mapping[str, TierConfig] = {}
+    """The least first: a refusal names the next one that allows more."""
+
+    def of(self, scope: Scope) -> ScopeQuotas:
+        """The limits of one kind of scope."""
+        return self.scopes.get(scope, NO_SCOPES)
+
+    @property
+    def known_users(self) -> frozenset[str]:
+        """Users who have limits of their own."""
+        return frozenset(self.of("user").ids)
+
+    @property
+    def declared_tags(self) -> frozenset[str]:
+        """Names of tags that have limits."""
+        return frozenset(self.tags)
+
+
+class _Charge(NamedTuple):
+    """One scope that a call is charged to, and what is set for it, the strongest first."""
+
+    scope: Scope
+    id: str
+    own: Quotas
+    """By its id, in the configuration."""
+    layers: tuple[Quotas, ...]
+    """Below that: tier and default. `profile` stands above all."""
+    profile: Quotas = UNSET
+
+
+def limits_for(caller: Caller, book: LimitBook, profile: Quotas = UNSET) -> Limits:
+    """Every budget and rate of a call, global first and then in the order of `Scope`.
+
+    A user's are merged field by field: `profile` (what is stored for that user) over the user's
+    own table over the tier over the default of all users. A user's tag that was not declared
+    makes no counter. Same caller and book, same answer: memoise it by the caller.
+    """
+    limits = _limits(_charges(caller, book, profile), book.base)
+    # The configuration check counts them, so that a call never fails for it.
+    assert len(limits.budgets) <= MAX_BUDGETS, "more budgets than one call may be charged to"
+    assert len(limits.rates) <= MAX_RATES, "more rates than one call may count against"
+    return limits
+
+
+def named_limits(book: LimitBook) -> Limits:
+    """The global limits and those of organisations, workspaces, teams, tiers and tags by name: what
+    the ledger is told at start and at each reload. Their origin is `file`. What comes of users,
+    their tiers and of defaults has origin `profile` and reaches the ledger with a call."""
+    return _limits(_named(book), book.base)
+
+
+def next_tier(caller: Caller, book: LimitBook, field: str, limit: int) -> TierConfig | None:
+    """The first tier above the caller's that allows more than `limit` in this field of `Quotas`,
+    or has no such limit."""
+    names = list(book.tiers)
+    above = names.index(caller.tier) + 1 if caller.tier in names else 0
+    for name in names[above:]:
+        allowed = getattr(book.tiers[name].limits, field)
+        if allowed is None or allowed > limit:
+            return book.tiers[name]
+    return None
+
+
+def _limits(charges: Iterator[_Charge], base: Quotas) -> Limits:
+    budgets: list[BudgetLimit] = []
+    rates: list[RateLimit] = []
+    for charge in charges:
+        quotas = merged(charge.profile, charge.own, *charge.layers, base, FOUNDATION)
+        budgets += _budgets(charge, quotas)
+        rates += _rates(charge, quotas)
+    return Limits(tuple(budgets), tuple(rates))
+
+
+def _charges(caller: Caller, book: LimitBook, profile: Quotas) -> Iterator[_Charge]:
+    yield _Charge("global", GLOBAL_ID, book.of("global").default, ())
+    owners: tuple[tuple[Scope, str | None], ...] = (
+        ("organization", caller.organization_id),
+        ("workspace", caller.workspace_id),
+        ("team", caller.team_id),
+    )
+    for scope, id in owners:
+        if id is not None:
+            yield _charge(scope, id, book.of(scope))
+    tier = book.tiers.get(caller.tier) if caller.tier is not None else None
+    layer = () if tier is None else (tier.limits,)
+    yield _charge("user", caller.user_id, book.of("user"), layer, profile)
+    if caller.tier is not None:
+        yield _charge("tier", caller.tier, book.of("tier"))
+    for name, value in caller.tags:
+        if name in book.tags:
+            yield _charge("tag", value, book.tags[name])._replace(id=tag_id(name, value))
+    if caller.run_id is not None:
+        yield _charge("run", caller.run_id, book.of("run"))
+
+
+def _charge(
+    scope: Scope,
+    id: str,
+    known: ScopeQuotas,
+    tier: tuple[Quotas, ...] = (),
+    profile: Quotas = UNSET,
+) -> _Charge:
+    return _Charge(scope, id, known.ids.get(id, UNSET), (*tier, known.default), profile)
+
+
+def _named(book: LimitBook) -> Iterator[_Charge]:
+    yield _Charge("global", GLOBAL_ID, book.of("global").default, ())
+    for scope, known in book.scopes.items():
+        # A user's are merged with a tier, which only a call tells.
+        for id, own in known.ids.items() if scope != "user" else ():
+            # What the layers below lend, such as the zone, is part of what a counter is.
+            yield _Charge(scope, id, own, (_manner(known.default),))
+    for name, known in book.tags.items():
+        for value, own in known.ids.items():
+            yield _Charge("tag", tag_id(name, value), own, (_manner(known.default),))
+
+
+def _manner(quotas: Quotas) -> Quotas:
+    """How limits are kept, without the limits."""
+    amounts = dict.fromkeys(field.name for field in (*BUDGET_FIELDS, *RATE_FIELDS))
+    return msgspec.structs.replace(quotas, **amounts)
+
+
+def tag_id(name: str, value: str) -> str:
+    """A tag as the id of its scope."""
+    return f"{name}={value}"
+
+
+def _budgets(charge: _Charge, quotas: Quotas) -> Iterator[BudgetLimit]:
+    assert quotas.zone is not None
+    assert quotas.enforcement is not None
+    assert quotas.warn_bp is not None
+    assert quotas.degrade_bp is not None
+    assert quotas.block_bp is not None
+    for name, window, rolling in BUDGET_FIELDS:
+        limit = getattr(quotas, name)
+        if limit is not None:
+            yield BudgetLimit(
+                scope=charge.scope,
+                id=charge.id,
+                window=rolling if quotas.rolling else window,
+                limit_nano_usd=limit,
+                zone=quotas.zone,
+                enforcement=quotas.enforcement,
+                warn_bp=quotas.warn_bp,
+                degrade_bp=quotas.degrade_bp,
+                block_bp=quotas.block_bp,
+                origin=_origin(charge, name),
+            )
+
+
+def _origin(charge: _Charge, field: str) -> Origin:
+    named = charge.scope != "user" and getattr(charge.own, field) is not None
+    return "file" if named else "profile"
+
+
+def _rates(charge: _Charge, quotas: Quotas) -> Iterator[RateLimit]:
+    assert quotas.rate_method is not None
+    limits: dict[tuple[Unit, int], int] = {}
+    for name, unit, window_ns in RATE_FIELDS:
+        limit = getattr(quotas, name)
+        if limit is not None:
+            limits[unit, window_ns] = limit
+    burst = _burst(quotas)
+    if burst is not None:
+        at: tuple[Unit, int] = ("requests", quotas.burst_window_ns or 0)
+        limits[at] = min(burst, limits.get(at, burst))
+    for (unit, window_ns), limit in sorted(limits.items()):
+        yield RateLimit(
+            scope=charge.scope,
+            id=charge.id,
+            unit=unit,
+            window_ns=window_ns,
+            limit=limit,
+            method=quotas.rate_method,
+            block=quotas.block_on_limit is not False,
+        )
+
+
+def _burst(quotas: Quotas) -> int | None:
+    """Requests in the burst window: `limit · burst_bp / 10,000 · burst window / minute`, rounded
+    down, one at least. `None` where it would be no tighter than the rate itself.
+
+    Only requests a minute are slowed. A second is shorter than a burst; an hour's or a day's
+    allowance is a quota and no pace (10,000 a day would be one every six seconds); a pace of less
+    than one request in the burst window is not worth slowing; and of tokens one call may need
+    more than a short window's share, so that it could never pass.
+    """
+    limit, window_ns = quotas.requests_per_minute, quotas.burst_window_ns
+    if limit is None or not window_ns or window_ns >= MINUTE_NS or quotas.burst_bp is None:
+        return None
+    pace = limit * window_ns
+    if pace < MINUTE_NS:
+        return None
+    burst = max(1, pace * quotas.burst_bp // (WHOLE_BP * MINUTE_NS))
+    return burst if burst < limit else None
