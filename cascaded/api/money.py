@@ -12,7 +12,9 @@ from cascaded.api.claims import from_headers, with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
+from cascaded.pipeline.stages.peek import LEAST
 from cascaded.policy.access.identity import AccessRules, identify
+from cascaded.policy.limits.headers import rate_headers
 from cascaded.ports import Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.limits import Caller, Choice, Demand, Denial, Existing, Limits, Peek, Scope
@@ -167,6 +169,13 @@ class Desk:
             return error_response(_no_hold(number), incoming.request_id)
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
+
+    def headers(self, decision: Decision) -> dict[str, str]:
+        """What is left of the limits that a call was charged to."""
+        if not decision.limits.rates and not decision.limits.hard:
+            return {}
+        views = self._ledger.peek(Demand(menu=(LEAST,), limits=decision.limits)).limits
+        return rate_headers(views, self._clock.wall_ns())
 
     def expire(self) -> int:
         """Charge holds in full whose time is up; how many there were. Never free money: an

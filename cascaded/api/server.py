@@ -18,10 +18,10 @@ from cascaded.api.money import Desk
 from cascaded.api.replies import PlainReply
 from cascaded.pipeline.run import FAULTED, Pipeline, run
 from cascaded.ports import Clock, Reply
-from cascaded.types.decision import Refusal
+from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
-from cascaded.types.result import Outcome, Result
+from cascaded.types.result import Outcome
 from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -148,42 +148,48 @@ async def _converse(services: Services, dialect: Dialect, incoming: Incoming) ->
     if request.stream:
         return await _stream(services, dialect, incoming.http, request)
     reply = PlainReply()
-    ended = await _run(services, request, reply)
-    if isinstance(ended, Refusal):
-        return error_response(ended, request.id)
-    assert reply.event is not None
-    return dialect.answer(request, reply.event, *ended)
+    outcome = await _run(services, request, reply)
+    if isinstance(outcome.end, Refusal):
+        response = error_response(outcome.end, request.id)
+    else:
+        assert reply.event is not None
+        response = dialect.answer(request, reply.event, outcome, outcome.end)
+    response.headers.update(services.desk.headers(outcome.decision))
+    return response
 
 
 async def _stream(
     services: Services, dialect: Dialect, http: web.Request, request: Request
 ) -> web.StreamResponse:
     reply = dialect.stream(http, request)
-    ended = await _run(services, request, reply)
-    if isinstance(ended, Refusal) and not reply.committed:
-        return error_response(ended, request.id)
+    outcome = await _run(services, request, reply)
+    if isinstance(outcome.end, Refusal) and not reply.committed:
+        refused = error_response(outcome.end, request.id)
+        refused.headers.update(services.desk.headers(outcome.decision))
+        return refused
     with suppress(CallerLeftError):
-        if isinstance(ended, Refusal):
-            await reply.fail(error_object(ended))
+        if isinstance(outcome.end, Refusal):
+            await reply.fail(error_object(outcome.end))
         else:
-            await reply.finish(*ended)
+            await reply.finish(outcome, outcome.end)
     return reply.response
 
 
-async def _run(
-    services: Services, request: Request, reply: Reply
-) -> tuple[Outcome, Result] | Refusal:
+async def _run(services: Services, request: Request, reply: Reply) -> Outcome:
     """The pipeline, with its time limited and its faults turned into words."""
     seconds = services.limits.request_timeout_s
     try:
         async with asyncio.timeout(seconds):
-            outcome = await run(services.pipeline, request, reply)
-        return outcome.end if isinstance(outcome.end, Refusal) else (outcome, outcome.end)
+            return await run(services.pipeline, request, reply)
     except TimeoutError:
-        return Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
+        late = Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
+        return Outcome(decision=Decision(), end=late)
+    except LedgerFaultError as fault:
+        services.log_fault(request.id, fault)
+        return Outcome(decision=Decision(), end=LEDGER_DOWN)
     except Exception as fault:
         services.log_fault(request.id, fault)
-        return FAULTED
+        return Outcome(decision=Decision(), end=FAULTED)
 
 
 async def _body(http: web.Request, limits: Limits) -> bytes | Refusal:

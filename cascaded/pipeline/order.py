@@ -14,12 +14,12 @@ from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.resolve import resolve
 from cascaded.pipeline.stages.route import route
 from cascaded.policy.access.identity import AccessRules
-from cascaded.policy.limits.tiers import TierConfig
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial, Limits
 from cascaded.types.model import Ladder
+from cascaded.types.tiers import TierConfig
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The real daemon in a thread of the test, on a socket in a temporary folder."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -20,6 +21,9 @@ CASCADE = """
 [server]
 socket = "{socket}"
 drain_timeout_s = 2
+
+[ledger]
+dir = "{folder}/state"
 
 [log]
 file = "{folder}/log.jsonl"
@@ -150,6 +154,7 @@ def daemon_with(toml: str, *, url: str = "", **env: str) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="cascaded-test-") as name:
         folder = Path(name)
         text = toml.replace("{socket}", f"{name}/d.sock").replace("{folder}", name)
+        text = text.replace("{uid}", str(os.getuid()))
         config = parse(text.replace("{url}", url), **env)
 
         @asynccontextmanager

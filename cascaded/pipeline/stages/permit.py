@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from cascaded.policy.limits.access import clamp_output, feature_refusal, trim_ladder
-from cascaded.policy.limits.tiers import TierConfig
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.request import Request
+from cascaded.types.tiers import TierConfig
 
 
 def permit(tiers: Mapping[str, TierConfig]) -> Stage:
@@ -22,11 +22,11 @@ def permit(tiers: Mapping[str, TierConfig]) -> Stage:
         tier = tiers[decision.caller.tier]  # `resolve` has seen to it that it is there
         if request.stream and (refusal := feature_refusal(tier, "streaming")):
             return refusal
-        ladder = trim_ladder(decision.ladder, tier)
-        if isinstance(ladder, Refusal):
-            return ladder
-        cap, notice = clamp_output(tier, request.max_output_tokens)
-        notices = (*decision.notices, *((notice,) if notice else ()))
-        return replace(decision, ladder=ladder, output_cap=cap, notices=notices)
+        trimmed = trim_ladder(decision.ladder, tier)
+        if isinstance(trimmed, Refusal):
+            return trimmed
+        cap, clamped = clamp_output(tier, request.max_output_tokens)
+        notices = (*decision.notices, *trimmed.notices, *((clamped,) if clamped else ()))
+        return replace(decision, ladder=trimmed.ladder, output_cap=cap, notices=notices)
 
     return stage
