@@ -1,8 +1,20 @@
 """The Rust core as Python sees it."""
 
+import os
+from collections.abc import Sequence
 from typing import Final, Literal, final
 
-__all__ = ["LONG_INPUT_BYTES", "Vocabulary", "toml_tree"]
+__all__ = [
+    "LONG_INPUT_BYTES",
+    "HoldError",
+    "Ledger",
+    "LedgerFault",
+    "LedgerOpenError",
+    "LimitSet",
+    "ManualClock",
+    "Vocabulary",
+    "toml_tree",
+]
 
 _TomlKind = Literal["string", "integer", "float", "boolean", "datetime", "array", "table"]
 _TomlNode = tuple[int, _TomlKind, object]
@@ -50,3 +62,220 @@ class Vocabulary:
         `(tokens, exact, images_low, images_other, audio_clips, audio_bytes, files, file_bytes)`.
         Raises `ValueError` that says what is wrong with the JSON.
         """
+
+_Scope = Literal["global", "organization", "workspace", "team", "user", "tier", "tag", "run"]
+_Window = Literal["day", "week", "month", "total", "rolling_day", "rolling_week", "rolling_month"]
+_Enforcement = Literal["warn", "block", "degrade", "shadow"]
+_Unit = Literal["requests", "tokens"]
+_State = Literal["open", "dispatched", "settled", "released", "unknown", "adjusted"]
+
+_Budget = tuple[str, str, str, str, int | None, str, int, int, int, str]
+"""`(scope, id, window, zone, limit, enforcement, warn_bp, degrade_bp, block_bp, origin)`"""
+_Rate = tuple[str, str, str, str, int, int, bool]
+"""`(scope, id, unit, method, window_ns, limit, block)`"""
+_Choice = tuple[int, int, bool]
+"""`(nano_usd, tokens, cheap)`"""
+_Denial = tuple[
+    Literal["budget", "degraded", "rate"],
+    _Scope,
+    str,
+    _Window | None,
+    _Unit | None,
+    int | None,
+    int,
+    int,
+    int,
+    int | None,
+    int | None,
+]
+"""`(reason, scope, id, window, unit, window_ns, limit, used, asked, reset_at_ns,
+retry_after_ns)`"""
+_Warning = tuple[_Scope, str, _Window, int, int, bool]
+"""`(scope, id, window, limit, spent, over)`"""
+_Crossing = tuple[_Scope, str, _Window, int, int, int]
+"""`(scope, id, window, threshold_bp, limit, spent)`"""
+_Receipt = tuple[int, int, _State, int, int, int, int, list[_Crossing]]
+"""`(hold, seq, state, posted, unknown, returned, overrun, crossings)`"""
+_View = tuple[
+    _Scope,
+    str,
+    _Window | None,
+    _Unit | None,
+    int | None,
+    int | None,
+    int,
+    int | None,
+    bool,
+    bool,
+    bool,
+    int | None,
+]
+"""`(scope, id, window, unit, window_ns, limit, used, remaining, degraded, fits, enforced,
+reset_at_ns)`"""
+_Counter = tuple[
+    tuple[_Scope, str, _Window, str],
+    tuple[int | None, _Enforcement, str],
+    tuple[int, int, int, int],
+    bool,
+    int,
+    int | None,
+]
+"""`((scope, id, window, zone), (limit, enforcement, origin), (posted, held, unknown, overrun),
+degraded, starts_at_ns, resets_at_ns)`"""
+_Admission = (
+    tuple[Literal["admitted"], int, int, int, int, bool, list[_Warning], list[_Denial]]
+    | tuple[Literal["existing"], int, int, int, int, _State]
+    | tuple[Literal["denied"], _Denial]
+    | tuple[Literal["refused"], Literal["ledger_full", "ledger_unavailable"], str]
+    | tuple[Literal["refused"], Literal["idempotency_conflict"], str]
+)
+"""`("admitted", hold, seq, choice, nano_usd, degraded, warnings, shadow)`,
+`("existing", hold, seq, choice, nano_usd, state)`, `("denied", denial)` or
+`("refused", code, message)`."""
+
+class LedgerOpenError(Exception):
+    """A state folder that cannot be opened: `(kind, message)`.
+
+    `kind` is `locked`, `read_only`, `no_space`, `damaged`, `newer`, `gap`, `option`, `io` or
+    `unavailable`.
+    """
+
+class LedgerFault(Exception):  # noqa: N818
+    """The journal takes no more: `(message,)`."""
+
+class HoldError(Exception):
+    """A hold that cannot be resolved so: `(code, message)`.
+
+    `code` is `no_such_hold` or `hold_resolved`.
+    """
+
+@final
+class ManualClock:
+    """A clock that tests own: it stands still until it is told otherwise."""
+
+    def __new__(cls, wall_ns: int) -> ManualClock:
+        """A clock at this moment, in nanoseconds since the Unix epoch."""
+
+    def advance(self, ns: int) -> None:
+        """Let time pass."""
+
+    def set_wall(self, wall_ns: int) -> None:
+        """Set the wall clock alone, as anyone may."""
+
+@final
+class LimitSet:
+    """The limits of one kind of call, looked up once. It belongs to the ledger that made it."""
+
+@final
+class Ledger:
+    """A ledger at work: thread-safe; no call waits for a disk but those that say so."""
+
+    @staticmethod
+    def in_memory(
+        *,
+        clock: ManualClock | None = None,
+        holds_max: int | None = None,
+        users_max: int | None = None,
+    ) -> Ledger:
+        """A ledger that forgets: every record is durable at once."""
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        clock: ManualClock | None = None,
+        holds_max: int | None = None,
+        users_max: int | None = None,
+        checkpoint_ms: int | None = None,
+        segment_bytes: int | None = None,
+    ) -> tuple[Ledger, int, int, int, int]:
+        """Open a state folder: `(ledger, incarnation, records, charged, torn_bytes)`.
+
+        Replays `records`, charges the `charged` holds that were open as unknown. Reads the disk.
+        Raises `LedgerOpenError`.
+        """
+
+    @staticmethod
+    def verify(path: str | os.PathLike[str]) -> dict[str, int]:
+        """Read a whole state folder, or a backup, that nobody has open.
+
+        Raises `LedgerOpenError` for the first thing that is damaged.
+        """
+
+    def compile(self, budgets: Sequence[_Budget], rates: Sequence[_Rate]) -> LimitSet:
+        """Limits for `admit`. Raises `ValueError` for what cannot be enforced."""
+
+    def admit(
+        self,
+        limits: LimitSet,
+        menu: Sequence[_Choice],
+        idempotency: tuple[bytes, bytes] | None = None,
+        price_hash: int = 0,
+    ) -> _Admission:
+        """Reserve the first choice that every limit allows. Raises `ValueError`."""
+
+    def peek(
+        self, limits: LimitSet, menu: Sequence[_Choice]
+    ) -> tuple[int | None, _Denial | None, list[_View]]:
+        """What an admission would come to. Raises `ValueError`, `LedgerFault`."""
+
+    def settle(
+        self, hold: int, attempts: Sequence[tuple[str, int]], tokens: int | None = None
+    ) -> _Receipt:
+        """Post what a hold's attempts cost, each `(billing, nano_usd)`.
+
+        `tokens` corrects rates that count them. Raises `HoldError`, `LedgerFault`, `ValueError`.
+        """
+
+    def release(self, hold: int) -> _Receipt:
+        """Give a hold back. Raises `HoldError`, `LedgerFault`."""
+
+    def adjust(self, hold: int, nano_usd: int) -> _Receipt:
+        """Resolve an unknown by evidence. Raises `HoldError`, `LedgerFault`, `ValueError`."""
+
+    def set_limits(
+        self, budgets: Sequence[_Budget], rates: Sequence[_Rate], *, reload: bool
+    ) -> tuple[int, int]:
+        """Set limits, all at once: `(changed, seq)`. Raises `LedgerFault`, `ValueError`."""
+
+    def counters(self, scope: str | None = None, id: str | None = None) -> list[_Counter]:
+        """The counters of a scope, of a kind of scope, or all."""
+
+    def unresolved(self) -> list[tuple[int, _State, int, int, int]]:
+        """Holds that are not resolved, oldest first: `(hold, state, held, unknown, at_ns)`."""
+
+    def spend(self) -> tuple[int, int, int]:
+        """`(posted since the start, held now, unknown now)` in nano-dollars."""
+
+    def stats(self) -> dict[str, int]:
+        """Figures of this instant, by name."""
+
+    def confirm_clock(self) -> None:
+        """Believe the wall clock as it stands, after a leap that was not believed."""
+
+    def durable_seq(self) -> int:
+        """The last sequence that survives a crash."""
+
+    def event_fd(self) -> int | None:
+        """A descriptor that is readable when `durable_seq` rose or the journal failed.
+
+        `None` in memory.
+        """
+
+    def clear_event(self) -> None:
+        """Make the descriptor unreadable until the next event."""
+
+    def fault(self) -> str | None:
+        """Why the ledger works no more, if it does not."""
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now. Waits for the disk. Raises `LedgerFault`."""
+
+    def backup(self, path: str | os.PathLike[str]) -> tuple[int, int]:
+        """Copy the state into a folder that must not exist: `(checkpoint_seq, upto_seq)`.
+
+        Waits for the disk. Raises `LedgerFault`; `ValueError` in memory.
+        """
+
+    def close(self) -> None:
+        """Write what is queued and give the folder back. Waits. Raises `LedgerFault`."""

@@ -28,7 +28,7 @@ def ask(
     socket: str | None,
 ) -> None:
     """Ask QUESTION (or what stands on standard input) and print the answer."""
-    question = question or sys.stdin.read()
+    question = _text(question)
     if not question.strip():
         raise click.UsageError("there is no question: give one, or pipe it in")
     asked: Asked = {"model": model}
@@ -46,6 +46,16 @@ def ask(
     else:
         click.echo(result.content)
         click.echo(footer(result.metadata), err=True)
+
+
+def _text(question: str | None) -> str:
+    """The question, of which every character must be one."""
+    try:
+        text = question or sys.stdin.read()
+        text.encode()
+    except UnicodeError:
+        raise click.UsageError("the question is not text in UTF-8") from None
+    return text
 
 
 def _print_stream(client: Client, question: str, asked: Asked) -> None:

@@ -11,7 +11,7 @@ from cascaded.config.schema import Config
 from cascaded.config.secrets import Vault
 from cascaded.config.shape import read_config
 from cascaded.config.toml import Node, read
-from cascaded.types.places import socket_path
+from cascaded.types.places import socket_path, state_dir
 
 
 def load(
@@ -35,6 +35,6 @@ def load(
     report = Report(source_name, document.line_of)
     partial = read_config(document, report, Vault(env, read_file))
     socket = socket_path(env, os.getuid() if uid is None else uid)
-    config = complete(partial, document, socket)
+    config = complete(partial, document, socket, state_dir(env))
     check_relations(config, document, report, read_file)
     return report.mistakes() or config

@@ -18,8 +18,10 @@ from cascaded.config.schema import (
     Model,
     OpenAICompatible,
     Provider,
+    Tier,
 )
 from cascaded.config.toml import Node
+from cascaded.types.tiers import TIER_PRESETS
 
 S = TypeVar("S", bound=msgspec.Struct)
 V = TypeVar("V")
@@ -33,10 +35,10 @@ PROVIDER_BOUNDS = (
 )
 
 
-def complete(config: Config, document: Node, socket: str) -> Config:
+def complete(config: Config, document: Node, socket: str, state_dir: str | None) -> Config:
     """The configuration with everything filled in that the document leaves out.
 
-    `socket` is the path for a daemon whose file names none.
+    `socket` and `state_dir` are the paths for a daemon whose file names none.
     """
     server = config.server if config.server.socket else _with(config.server, socket=socket)
     built_in = not _names(document, "models")
@@ -45,6 +47,7 @@ def complete(config: Config, document: Node, socket: str) -> Config:
     if built_in and not _names(document, "ladders"):
         ladders = _frozen({DEFAULT_LADDER: Ladder(rungs=tuple(models))})
     longest = min(config.cascade.max_prompt_bytes, server.max_body_bytes)
+    ledger = config.ledger if config.ledger.dir else _with(config.ledger, dir=state_dir)
     prompt_set = document.has(("cascade", "max_prompt_bytes"))
     return _with(
         config,
@@ -53,12 +56,18 @@ def complete(config: Config, document: Node, socket: str) -> Config:
         ladders=ladders,
         providers=_providers(config, models, document),
         aliases=_aliases(config, ladders),
+        ledger=ledger,
+        tiers=_frozen({name: _preset(name, tier) for name, tier in config.tiers.items()}),
         cascade=config.cascade if prompt_set else _with(config.cascade, max_prompt_bytes=longest),
     )
 
 
 def _named(name: str, model: Model) -> Model:
     return model if model.upstream_name else _with(model, upstream_name=name)
+
+
+def _preset(name: str, tier: Tier) -> Tier:
+    return _with(tier, preset=name) if tier.preset is None and name in TIER_PRESETS else tier
 
 
 def _providers(

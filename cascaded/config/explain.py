@@ -14,6 +14,10 @@ _OVERRULED = {"threshold": "thresholds"}
 """Settings that say nothing beside another one."""
 
 
+class _Entries(dict[str, Any]):
+    """A table of tables with names of the operator's choice: an empty one says something too."""
+
+
 def explain(config: Config) -> str:
     """It as TOML that can be loaded again, and gives the same."""
     return "\n".join(_table(effective(config), ())).strip() + "\n"
@@ -31,7 +35,7 @@ def _plain(value: object) -> Any:
     if isinstance(value, msgspec.Struct):
         return _settings(value)
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return _Entries({key: _plain(entry) for key, entry in value.items()})
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):
@@ -44,23 +48,26 @@ def _plain(value: object) -> Any:
 def _settings(struct: msgspec.Struct) -> dict[str, Any]:
     tag_field, tag = struct.__struct_config__.tag_field, struct.__struct_config__.tag
     settings: dict[str, Any] = {tag_field: tag} if tag_field else {}
-    for name in struct.__struct_fields__:
+    names = zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
+    for name, key in names:
         value = getattr(struct, name)
         overruled = name in _OVERRULED and getattr(struct, _OVERRULED[name])
         if value is not None and not overruled:
-            settings[name] = _plain(value)
+            settings[key] = _plain(value)
     return settings
 
 
-def _table(settings: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+def _table(
+    settings: Mapping[str, Any], path: tuple[str, ...], *, named: bool = False
+) -> Iterator[str]:
     plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
-    if path and plain:
+    if path and (plain or named):
         yield f"\n[{'.'.join(map(_key, path))}]"
     for name, value in plain.items():
         yield f"{_key(name)} = {_value(value)}"
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _table(value, (*path, name))
+            yield from _table(value, (*path, name), named=isinstance(settings, _Entries))
 
 
 def _value(value: Any) -> str:

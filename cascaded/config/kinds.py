@@ -111,6 +111,7 @@ def _settings(kind: inspect.Type, table: str) -> Iterator[tuple[str, str]]:
         for field in core.fields:
             inner, _ = bare(field.type)
             if isinstance(inner, inspect.StructType | inspect.DictType):
-                yield from _settings(inner, f"{table}.{field.name}" if table else field.name)
+                name = field.encode_name
+                yield from _settings(inner, f"{table}.{name}" if table else name)
             else:
-                yield field.name, f"[{table}]{tag}"
+                yield field.encode_name, f"[{table}]{tag}"

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from cascaded.config.defaults import PROVIDER_BOUNDS
 from cascaded.config.kinds import AMOUNT
+from cascaded.config.limits import check_limits
 from cascaded.config.mistakes import KeyPath, Report, looks_secret, quoted_key, shown
 from cascaded.config.schema import (
     LADDER_PREFIX,
@@ -70,7 +71,8 @@ class _Relations:
         for name, ladder in self._config.ladders.items():
             self._check_ladder(("ladders", name), ladder)
         self._check_aliases()
-        self._check_limits()
+        self._check_bounds()
+        check_limits(self._config, self._document, self._report)
 
     def _names(self, table: str, sound: Mapping[str, object]) -> set[str]:
         node = self._document.child(table)
@@ -319,7 +321,7 @@ class _Relations:
 
     # [cascade], [quality]
 
-    def _check_limits(self) -> None:
+    def _check_bounds(self) -> None:
         prompt, body = self._config.cascade.max_prompt_bytes, self._config.server.max_body_bytes
         if prompt > body:
             self._report.add(

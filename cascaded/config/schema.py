@@ -12,9 +12,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.limits import Enforcement, Method, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
+from cascaded.types.quotas import NS_PER_S, Quotas, ScopeQuotas, merged
 from cascaded.types.secret import Secret
+from cascaded.types.tiers import CHEAP, TIER_PRESETS, SupportPriority, TierConfig
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -32,6 +35,17 @@ MAX_ALIASES = 1024
 MAX_LADDER_ALIASES = 64
 MAX_HEADERS = 32
 MAX_TCP_KEYS = 1024
+MAX_TIERS = 64
+MAX_PATTERNS = 1024
+MAX_NAMED_SCOPES = 10_000
+"""Organisations, workspaces, teams, users or values of a tag with limits of their own."""
+MAX_TAGS = 8
+MAX_TRUSTED = 1024
+MAX_CUSTOM = 64
+MAX_SCOPE_ID_BYTES = 512
+"""What the ledger takes; for a tag `name=value`."""
+MAX_RATE = 2**32 - 1
+WHOLE_BP = 10_000
 MAX_SOCKET_PATH_BYTES = 107
 """What the kernel leaves for a path in `sockaddr_un`."""
 DAY_S = 86_400
@@ -125,6 +139,30 @@ GroupName = Annotated[
         extra=_says("the name of a group of this system"),
     ),
 ]
+ZoneName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z][A-Za-z0-9_+/-]*\Z",
+        max_length=64,
+        extra=_says('a time zone such as "Europe/Berlin" or "UTC"'),
+    ),
+]
+Pattern = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z0-9._:/@+*?\[\]!-]+\Z",
+        max_length=128,
+        extra=_says('the name of a model, or a pattern such as "gpt-4o*"'),
+    ),
+]
+PrincipalName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(uid:[0-9]{1,10}|[a-z0-9][a-z0-9_-]{0,63})\Z",
+        extra=_says('"uid:NUMBER" for a process of that user, or a name of [server.tcp_keys]'),
+    ),
+]
+Count = Annotated[int, Meta(ge=1, le=MAX_RATE)]
 Seconds = Annotated[float, Meta(ge=0.001, le=DAY_S)]
 MaybeNoSeconds = Annotated[float, Meta(ge=0, le=DAY_S)]
 Score = Annotated[float, Meta(ge=0, le=1)]
@@ -405,6 +443,260 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """`fast`: rules, in under 5 ms."""
 
 
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Where money and rates are kept."""
+
+    dir: Path | None = None
+    """The folder of the journal and its checkpoint. By default systemd's state directory, else
+    `$XDG_STATE_HOME/cascaded`, else `~/.local/state/cascaded`."""
+    gate: Literal["strict"] = "strict"
+    """`strict`: a call is sent only once its hold is on the disk."""
+
+
+class LimitTable(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one scope. What is not set is left to the table below: a user's own table stands
+    over the tier, the tier over the default of all users."""
+
+    daily_usd: Usd | None = None
+    """Budget of a day."""
+    weekly_usd: Usd | None = None
+    """Budget of a week, which begins on Monday."""
+    monthly_usd: Usd | None = None
+    """Budget of a month."""
+    total_usd: Usd | None = None
+    """Budget that never resets."""
+    rolling: bool | None = None
+    """Whether day, week and month are the last 24 hours, 7 and 30 days, not the calendar's. By
+    default false."""
+    zone: ZoneName | None = None
+    """The time zone at whose midnights calendar budgets reset. By default `limits.zone`."""
+    enforcement: Enforcement | None = None
+    """What happens at the limit: see `limits.enforcement`, which is the default."""
+    warn_threshold: Score | None = None
+    """Share of a budget from which there are warnings. By default 0.7."""
+    degrade_at: Score | None = None
+    """Share of a budget from which `degrade` lets only cheaper models pass. By default 0.9."""
+    block_at: Score | None = None
+    """Share of a budget that may be used up. By default 1.0."""
+    requests_per_second: Count | None = None
+    """Most requests in any second."""
+    requests_per_minute: Count | None = None
+    """Most requests in any minute."""
+    requests_per_hour: Count | None = None
+    """Most requests in any hour."""
+    requests_per_day: Count | None = None
+    """Most requests in any 24 hours."""
+    tokens_per_minute: Count | None = None
+    """Most tokens, in and out, in any minute."""
+    tokens_per_hour: Count | None = None
+    """Most tokens, in and out, in any hour."""
+    tokens_per_day: Count | None = None
+    """Most tokens, in and out, in any 24 hours."""
+    rate_method: Method | None = None
+    """`sliding_window` never lets more than the limit through in any window; the other two are
+    coarser. By default `sliding_window`."""
+    burst_multiplier: Annotated[float, Meta(ge=1, le=1000)] | None = None
+    """How many times the even pace of `requests_per_minute` may be used within
+    `burst_window_seconds`; never above the limit itself. By default 1.5."""
+    burst_window_seconds: Annotated[int, Meta(ge=0, le=59)] | None = None
+    """Over how long that is measured; 0 lets bursts pass. By default 10."""
+    block_on_limit: bool | None = None
+    """Whether what is above a rate is refused, or passes with a warning. By default true."""
+
+    @property
+    def quotas(self) -> Quotas:
+        """The table in our units."""
+        seconds = self.burst_window_seconds
+        return Quotas(
+            daily_nano_usd=_nano(self.daily_usd),
+            weekly_nano_usd=_nano(self.weekly_usd),
+            monthly_nano_usd=_nano(self.monthly_usd),
+            total_nano_usd=_nano(self.total_usd),
+            warn_bp=_basis_points(self.warn_threshold),
+            degrade_bp=_basis_points(self.degrade_at),
+            block_bp=_basis_points(self.block_at),
+            burst_bp=_basis_points(self.burst_multiplier),
+            burst_window_ns=None if seconds is None else seconds * NS_PER_S,
+            **{name: getattr(self, name) for name in _SAME_IN_QUOTAS},
+        )
+
+
+_SAME_IN_QUOTAS = tuple(
+    name for name in LimitTable.__struct_fields__ if name in Quotas.__struct_fields__
+)
+
+
+def _nano(usd: Decimal | None) -> int | None:
+    return None if usd is None else parse_usd(usd)
+
+
+def _basis_points(share: float | None) -> int | None:
+    return None if share is None else round(share * WHOLE_BP)
+
+
+class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one kind of owner."""
+
+    default: LimitTable = LimitTable()
+    """Of each one of them."""
+    ids: Annotated[Mapping[Text, LimitTable], Meta(max_length=MAX_NAMED_SCOPES)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Of single ones, by their id; field by field over `default`."""
+
+    @property
+    def quotas(self) -> ScopeQuotas:
+        """The tables in our units."""
+        return _scope_quotas(self.default, self.ids)
+
+
+class TagLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one tag that callers put on their calls."""
+
+    default: LimitTable = LimitTable()
+    """Of each value."""
+    values: Annotated[Mapping[Text, LimitTable], Meta(max_length=MAX_NAMED_SCOPES)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Of single values; field by field over `default`."""
+
+    @property
+    def quotas(self) -> ScopeQuotas:
+        """The tables in our units."""
+        return _scope_quotas(self.default, self.values)
+
+
+def _scope_quotas(default: LimitTable, ids: Mapping[str, LimitTable]) -> ScopeQuotas:
+    return ScopeQuotas(default=default.quotas, ids={id: table.quotas for id, table in ids.items()})
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename={"global_": "global"}):
+    """Budgets and rates. Every call is charged to all that apply to it, all at once or not at
+    all. By default there are none."""
+
+    zone: ZoneName = "UTC"
+    """The time zone of every table that names none."""
+    enforcement: Enforcement = "degrade"
+    """What happens at a budget's limit. `degrade`: from 90% only cheaper models, at 100% a
+    refusal; `block`: a refusal; `warn`: the call passes with a warning; `shadow`: it passes, and
+    what would have been refused is recorded."""
+    global_: LimitTable = LimitTable()
+    """Of everything together."""
+    organizations: ScopeLimits = ScopeLimits()
+    """Of organisations: shared by all of their users."""
+    workspaces: ScopeLimits = ScopeLimits()
+    """Of workspaces."""
+    teams: ScopeLimits = ScopeLimits()
+    """Of teams."""
+    users: ScopeLimits = ScopeLimits()
+    """Of users. `[tiers.NAME]` stands between a user's own table and the default."""
+    tiers: ScopeLimits = ScopeLimits()
+    """Of all users of a tier together. What each may use for himself stands in `[tiers.NAME]`."""
+    tags: Annotated[Mapping[Name, TagLimits], Meta(max_length=MAX_TAGS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Of tags, by their name. Other tags are not counted."""
+    runs: LimitTable = LimitTable()
+    """Of each run of an agent, or session."""
+
+    @property
+    def base(self) -> Quotas:
+        """What holds where a table does not say it."""
+        return Quotas(zone=self.zone, enforcement=self.enforcement)
+
+    @property
+    def scopes(self) -> dict[Scope, ScopeQuotas]:
+        """Every table but those of tags, in our units."""
+        return {
+            "global": ScopeQuotas(default=self.global_.quotas),
+            "organization": self.organizations.quotas,
+            "workspace": self.workspaces.quotas,
+            "team": self.teams.quotas,
+            "user": self.users.quotas,
+            "tier": self.tiers.quotas,
+            "run": ScopeQuotas(default=self.runs.quotas),
+        }
+
+    @property
+    def tag_quotas(self) -> dict[str, ScopeQuotas]:
+        """The tables of tags, in our units."""
+        return {name: tag.quotas for name, tag in self.tags.items()}
+
+
+class Tier(LimitTable, frozen=True, kw_only=True):
+    """A customer plan: what each of its users may use and spend. What is not set comes of the
+    preset. List the least first: a refusal names the next tier that allows more."""
+
+    preset: Literal["free", "starter", "pro", "business", "enterprise"] | None = None
+    """What it begins with. By default the preset of its own name, if there is one."""
+    default_quality_threshold: Score | None = None
+    """How good an answer must be for a call that asks for nothing."""
+    max_quality_threshold: Score | None = None
+    """The most that a call may ask for."""
+    max_tokens: Tokens | None = None
+    """Longest answer. A call that asks for more is given this, and told."""
+    streaming: bool | None = None
+    """Whether answers may be streamed. By default true."""
+    domain_routing: bool | None = None
+    """Whether topics choose the models. By default true."""
+    batch: bool | None = None
+    """Whether batches are taken. By default true."""
+    embeddings: bool | None = None
+    """Whether embeddings are made. By default true."""
+    quality_validation: bool | None = None
+    """Whether answers are judged. By default true."""
+    guardrails: bool | None = None
+    """Whether guardrails may be used. By default true."""
+    allowed_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None
+    """Models that it may use: names, patterns such as `gpt-4o*`, or `cheap` for
+    `access.cheap_models`. By default all."""
+    preferred_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None
+    """Models that are tried before others."""
+    support_priority: SupportPriority | None = None
+    """How its customers are supported; only told. By default `standard`."""
+    queue_priority: Annotated[int, Meta(ge=0, le=100)] | None = None
+    """Who goes first when there is no room for all: the highest. By default 0."""
+    escalates: bool | None = None
+    """Whether a better model may be tried when an answer is not good enough. By default true."""
+    custom: Annotated[Mapping[Name, Text], Meta(max_length=MAX_CUSTOM)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Fields of your own, only told."""
+
+    def tier(self, name: str) -> TierConfig:
+        """The whole tier: its preset, and what is set here over it."""
+        preset = TIER_PRESETS.get(self.preset or "", TierConfig(name=name))
+        fields = {field: getattr(self, field) for field in _SAME_IN_TIERS}
+        changes = {field: value for field, value in fields.items() if value is not None}
+        limits = merged(self.quotas, preset.limits)
+        return msgspec.structs.replace(preset, name=name, limits=limits, **changes)
+
+
+_SAME_IN_TIERS = tuple(
+    name for name in Tier.__struct_fields__ if name in TierConfig.__struct_fields__
+)
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose word counts, and who may administer."""
+
+    trusted: Annotated[tuple[PrincipalName, ...], Meta(max_length=MAX_TRUSTED)] = ()
+    """Callers whose word about user, tier and organisation is believed: `uid:1000` for processes
+    of that user on the socket, or a name of `[server.tcp_keys]`. The calls of all others are
+    charged to themselves: `uid:1000`, or the key's name, is their user."""
+    default_tier: Name | None = None
+    """The tier of callers for whom nobody names one. By default none, which allows everything."""
+    unknown_user: Literal["default", "refuse"] = "default"
+    """What becomes of users without a table of their own: `default` gives them the default
+    limits, `refuse` turns them away."""
+    admin_group: GroupName | None = None
+    """The system's group whose members may administer over the socket. By default only the
+    daemon's own user and root may."""
+    cheap_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] = ()
+    """What `cheap` stands for in a tier's `allowed_models`. By default the free models and the
+    first rung of every ladder."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. Mappings are read-only."""
 
@@ -433,6 +725,31 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for every request."""
     quality: Quality = Quality()
     """How answers are judged."""
+    ledger: Ledger = Ledger()
+    """Where money and rates are kept."""
+    limits: Limits = Limits()
+    """Budgets and rates. By default none."""
+    tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(
+        default_factory=_nothing
+    )
+    """Customer plans, the least first. By default none."""
+    access: Access = Access()
+    """Whose word counts, and who may administer."""
+
+    def tier_configs(self) -> dict[str, TierConfig]:
+        """Every tier, whole, its cheap class put in place."""
+        return {name: self._with_cheap(tier.tier(name)) for name, tier in self.tiers.items()}
+
+    def _with_cheap(self, tier: TierConfig) -> TierConfig:
+        if CHEAP not in tier.allowed_models:
+            return tier
+        rest = tuple(pattern for pattern in tier.allowed_models if pattern != CHEAP)
+        return msgspec.structs.replace(tier, allowed_models=(*self._cheap(), *rest))
+
+    def _cheap(self) -> tuple[str, ...]:
+        free = (name for name, model in self.models.items() if model.free)
+        first = (ladder.rungs[0] for ladder in self.ladders.values())
+        return self.access.cheap_models or tuple(dict.fromkeys((*free, *first)))
 
     def routes(self) -> dict[str, str]:
         """Every alias and what it ends at: `cascade/<ladder>` or a model's name."""

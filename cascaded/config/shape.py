@@ -23,7 +23,7 @@ from cascaded.config.kinds import (
     homes,
     within,
 )
-from cascaded.config.mistakes import KeyPath, Report, clipped, listed, quoted_key, shown
+from cascaded.config.mistakes import KeyPath, Report, clipped, dotted, listed, quoted_key, shown
 from cascaded.config.schema import Config
 from cascaded.config.secrets import Unresolved, Vault
 from cascaded.config.toml import Node
@@ -34,8 +34,8 @@ _MONEY: Mapping[str, Callable[[str], int]] = {
     "usd": parse_usd,
     "usd_per_mtok": parse_usd_per_mtok,
 }
-_NAMED_ENTRY_DEPTH = 2
-"""How deep the tables lie that have a name of the operator's choice: `[models.NAME]`."""
+MAX_SHOWN_PLACES = 4
+"""Tables that a misplaced key may belong to; more of them are not told."""
 
 
 def read_config(document: Node, report: Report, vault: Vault) -> Config:
@@ -64,6 +64,8 @@ class _Reader:
         self._report = report
         self._vault = vault
         self._homes = homes()
+        self._named: set[KeyPath] = set()
+        """Tables that have a name of the operator's choice: `[models.NAME]`."""
         self._readers: Mapping[type, Callable[[Any, _Setting], Any]] = {
             inspect.StructType: self._struct,
             inspect.UnionType: self._union,
@@ -109,7 +111,7 @@ class _Reader:
         """With `guessed`, its kind is not certain, so nothing is missing from it."""
         node, path = at.node, at.path
         entries = node.entries()
-        fields = {field.name: field for field in kind.fields}
+        fields = {field.encode_name: field for field in kind.fields}
         values = {}
         for name in filter(fields.__contains__, entries):
             value = self.read(fields[name].type, entries[name], (*path, name))
@@ -120,13 +122,15 @@ class _Reader:
         for name in required:
             if name not in entries and name not in meant and not guessed:
                 self._report.add((*path, name), "missing", expectation(fields[name].type))
-        return kind.cls(**values) if all(name in values for name in required) else _BAD
+        if not all(name in values for name in required):
+            return _BAD
+        return kind.cls(**{fields[name].name: value for name, value in values.items()})
 
     def _unknown_keys(
         self, kind: inspect.StructType, entries: Mapping[str, Node], path: KeyPath
     ) -> set[str]:
         """Notes them; returns the settings that they were probably meant to be."""
-        known = [field.name for field in kind.fields]
+        known = [field.encode_name for field in kind.fields]
         valid = [*known, kind.tag_field] if kind.tag_field else known
         meant: set[str] = set()
         for name in (name for name in entries if name not in valid):
@@ -138,8 +142,10 @@ class _Reader:
                 meant.add(near)
                 self._report.add(at, "unknown key", f"one of {', '.join(valid)}", near)
             elif places:
-                self._report.add(at, "unknown key", f"it under {' or '.join(places)}")
-            elif scalar or len(path) != _NAMED_ENTRY_DEPTH:
+                more = " …" if len(places) > MAX_SHOWN_PLACES else ""
+                under = " or ".join(places[:MAX_SHOWN_PLACES])
+                self._report.add(at, "unknown key", f"it under {under}{more}")
+            elif scalar or path not in self._named or not _has_settings(kind):
                 self._report.add(at, "unknown key", f"one of {', '.join(valid)}")
             else:
                 # The settings of `[models.gpt-4.1]` are all under the rest of its name.
@@ -180,6 +186,7 @@ class _Reader:
         for name, child in entries.items():
             if not fits(form, name):
                 self._report.add((*at.path, name), "not a valid name", extra["expected"])
+            self._named.add((*at.path, name))
             value = self.read(kind.value_type, child, (*at.path, name))
             if value is not _BAD:
                 found[name] = value
@@ -252,13 +259,19 @@ class _Reader:
         return self._bad(at.path, *found) if isinstance(found, Unresolved) else found
 
 
+def _has_settings(kind: inspect.StructType) -> bool:
+    """Whether anything but tables stands in it."""
+    cores = (bare(field.type)[0] for field in kind.fields)
+    return any(not isinstance(core, inspect.StructType | inspect.DictType) for core in cores)
+
+
 def _unsplit(path: KeyPath, name: str, child: Node) -> str:
     """The header of a table whose name was split at its dots, as it was meant."""
     parts = [str(path[-1]), name]
     while len(entries := child.entries()) == 1 and next(iter(entries.values())).kind == "table":
         [(part, child)] = entries.items()
         parts.append(part)
-    return f"[{path[0]}.{quoted_key('.'.join(parts))}]"
+    return f"[{dotted(path[:-1])}.{quoted_key('.'.join(parts))}]"
 
 
 def _shared(kind: inspect.StructType, entries: Mapping[str, Node]) -> int:

@@ -34,3 +34,38 @@ class ProviderError(Exception):
 
 class CallerLeftError(Exception):
     """The caller hung up while its answer was being written."""
+
+
+class StoreError(Exception):
+    """What is remembered on disk could not be read or written; the message says what to do."""
+
+
+class StoreFullError(StoreError):
+    """The store has reached its bound."""
+
+
+class LedgerFaultError(Exception):
+    """The ledger's disk has failed, or takes no more: nothing may be sent to a provider."""
+
+
+class LedgerOpenError(Exception):
+    """A state folder cannot be opened; the message says what to do.
+
+    `kind` is `locked`, `read_only`, `no_space`, `damaged`, `newer`, `gap`, `option`, `io` or
+    `unavailable`.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class HoldError(Exception):
+    """A hold is not as its caller thinks; nothing has changed.
+
+    `code` is `no_such_hold` or `hold_resolved`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code

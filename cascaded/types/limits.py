@@ -61,7 +61,7 @@ class RateLimit(msgspec.Struct, frozen=True, kw_only=True):
     """Whether what is above is refused, or passes with a warning."""
 
 
-class Limits(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True, cache_hash=True):
     """Everything that one kind of call is charged to: at most 32 budgets and 16 rates."""
 
     budgets: tuple[BudgetLimit, ...] = ()

@@ -21,6 +21,15 @@ def config_path(env: Mapping[str, str]) -> str | None:
     return f"{base}/cascaded/{CONFIG_NAME}" if base else None
 
 
+def state_dir(env: Mapping[str, str]) -> str | None:
+    """systemd's state directory, else a folder in the person's; `None` where none is known."""
+    if own := _folder(env, "STATE_DIRECTORY"):
+        return own
+    home = _folder(env, "HOME")
+    base = _folder(env, "XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
+    return f"{base}/cascaded" if base else None
+
+
 def _folder(env: Mapping[str, str], variable: str) -> str:
     """The variable's folder, if it is absolute. systemd joins several with colons; the first is
     the service's own."""

@@ -1,12 +1,15 @@
 //! `cascaded._core`: the Rust core as Python sees it. Convert and call, nothing else.
 
 mod config;
+mod ledger;
 mod tokens;
 
 #[pyo3::pymodule]
 mod _core {
     #[pymodule_export]
     use crate::config::toml_tree;
+    #[pymodule_export]
+    use crate::ledger::{HoldError, Ledger, LedgerFault, LedgerOpenError, LimitSet, ManualClock};
     #[pymodule_export]
     use crate::tokens::Vocabulary;
     #[pymodule_export]

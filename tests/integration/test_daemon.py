@@ -338,7 +338,7 @@ def test_nonsense_on_the_line_gets_400_and_a_line_in_the_log(folder: Path) -> No
         for bomb in bombs:
             answer = _exchange(daemon.socket, bomb)
             whole = answer or len(bomb) < 10_000
-            assert not whole or answer.startswith(b"HTTP/1.1 400"), (bomb[:60], answer[:200])
+            assert not whole or answer[9:12] == b"400", (bomb[:60], answer[:200])
         # Callers that leave in the middle of a body.
         for part in (b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"):
             with socket.socket(socket.AF_UNIX) as line:

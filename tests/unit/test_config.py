@@ -21,9 +21,13 @@ from cascaded.config.kinds import expectation
 from cascaded.config.mistakes import MAX_MISTAKES, Report, listed, nearest, shown
 from cascaded.config.schema import Embedded, OpenAICompatible
 from cascaded.config.toml import MAX_TEXT_BYTES
+from cascaded.policy.limits import LimitBook, limits_for
+from cascaded.types.limits import Caller
 from cascaded.types.model import Price, Rates
-from cascaded.types.places import socket_path
+from cascaded.types.places import socket_path, state_dir
+from cascaded.types.quotas import Quotas, ScopeQuotas
 from cascaded.types.secret import HIDDEN, Secret
+from cascaded.types.tiers import TIER_PRESETS, TierConfig
 
 HERE = Path(__file__).parent
 BAD_CONFIGS = sorted((HERE.parent / "data" / "bad_configs").glob("*.toml"))
@@ -266,6 +270,220 @@ class TestValues:
             assert isinstance(mapping, MappingProxyType)
         assert isinstance(config.server.tcp_keys, MappingProxyType)
         assert isinstance(config.providers["openai"].headers, MappingProxyType)  # type: ignore[union-attr]
+
+
+class TestLimits:
+    def test_by_default_nothing_is_limited(self) -> None:
+        config = good("")
+        assert config.limits == schema.Limits()
+        assert not config.tiers
+        assert config.tier_configs() == {}
+        assert all(known == ScopeQuotas() for known in config.limits.scopes.values())
+
+    def test_money_and_shares_are_taken_over_exactly(self) -> None:
+        table = good(
+            """
+            [limits.users.default]
+            daily_usd = 0.1
+            total_usd = "2"
+            warn_threshold = 0.333
+            rolling = false
+            zone = "UTC"
+            enforcement = "shadow"
+            tokens_per_day = 7
+            rate_method = "token_bucket"
+            burst_multiplier = 2.5
+            burst_window_seconds = 5
+            block_on_limit = false
+            """
+        ).limits.users.default
+        assert table.quotas == Quotas(
+            daily_nano_usd=100_000_000,
+            total_nano_usd=2_000_000_000,
+            warn_bp=3_330,
+            rolling=False,
+            zone="UTC",
+            enforcement="shadow",
+            tokens_per_day=7,
+            rate_method="token_bucket",
+            burst_bp=25_000,
+            burst_window_ns=5_000_000_000,
+            block_on_limit=False,
+        )
+
+    def test_every_field_of_a_table_reaches_the_limits(self) -> None:
+        words = {"zone": "UTC", "enforcement": "warn", "rate_method": "fixed_window"}
+        text = "[limits.runs]\n"
+        for name in schema.LimitTable.__struct_fields__:
+            value = f'"{words[name]}"' if name in words else "1"
+            truth = name in ("rolling", "block_on_limit")
+            text += f"{name} = {'true' if truth else value}\n"
+        quotas = good(text).limits.runs.quotas
+        assert None not in {getattr(quotas, name) for name in Quotas.__struct_fields__}
+
+    def test_the_tables_of_every_scope(self) -> None:
+        each = {
+            "global": "global",
+            "organization": "organizations.default",
+            "workspace": "workspaces.default",
+            "team": "teams.default",
+            "user": "users.default",
+            "tier": "tiers.default",
+            "run": "runs",
+        }
+        headers = [*each.values(), "tags.feature.default", "tags.feature.values.x"]
+        text = "".join(f"[limits.{table}]\ndaily_usd = {i}\n" for i, table in enumerate(headers))
+        limits = good('[limits]\nzone = "Asia/Tokyo"\n' + text).limits
+        assert limits.base == Quotas(zone="Asia/Tokyo", enforcement="degrade")
+        assert {scope: known.default for scope, known in limits.scopes.items()} == {
+            scope: Quotas(daily_nano_usd=i * 10**9) for i, scope in enumerate(each)
+        }
+        assert limits.tag_quotas == {
+            "feature": ScopeQuotas(
+                default=Quotas(daily_nano_usd=7 * 10**9),
+                ids={"x": Quotas(daily_nano_usd=8 * 10**9)},
+            )
+        }
+
+    def test_a_preset_comes_with_its_name(self) -> None:
+        config = good("[tiers.free]\n[tiers.gold]\n[tiers.pro]\npreset = 'business'")
+        tiers = config.tier_configs()
+        assert list(tiers) == ["free", "gold", "pro"]
+        cheap = ("smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct")
+        free = msgspec.structs.replace(TIER_PRESETS["free"], allowed_models=cheap)
+        assert tiers["free"] == free
+        assert tiers["gold"] == TierConfig(name="gold")
+        assert tiers["pro"] == msgspec.structs.replace(TIER_PRESETS["business"], name="pro")
+
+    def test_what_stands_in_a_tier_goes_over_its_preset(self) -> None:
+        tier = good(
+            """
+            [tiers.pro]
+            daily_usd = 12
+            zone = "Asia/Tokyo"
+            streaming = false
+            max_tokens = 9
+            allowed_models = []
+            custom = { note = "x" }
+            """
+        ).tier_configs()["pro"]
+        pro = TIER_PRESETS["pro"]
+        limits = msgspec.structs.replace(pro.limits, daily_nano_usd=12 * 10**9, zone="Asia/Tokyo")
+        assert tier == msgspec.structs.replace(
+            pro,
+            limits=limits,
+            streaming=False,
+            max_tokens=9,
+            allowed_models=(),
+            custom=MappingProxyType({"note": "x"}),
+        )
+
+    def test_every_field_of_a_tier_can_be_set(self) -> None:
+        settable = {*schema.Tier.__struct_fields__, "name", "limits"}
+        assert set(TierConfig.__struct_fields__) <= settable
+
+    def test_the_cheap_class(self) -> None:
+        models = UPSTREAM + MODELS + '[models.own]\nprovider = "openai"\nfree = true\n'
+        text = models + '[ladders.default]\nrungs = ["small", "large"]\n[tiers.free]\n'
+        assert good(text).tier_configs()["free"].allowed_models == ("own", "small")
+        named = good(text + '[access]\ncheap_models = ["sm*"]')
+        assert named.tier_configs()["free"].allowed_models == ("sm*",)
+        both = text + 'allowed_models = ["large", "cheap"]'
+        assert good(both).tier_configs()["free"].allowed_models == ("own", "small", "large")
+
+    @pytest.mark.parametrize(
+        ("env", "path"),
+        [
+            ({"STATE_DIRECTORY": "/var/lib/cascaded:/x", "HOME": "/h"}, "/var/lib/cascaded"),
+            ({"XDG_STATE_HOME": "/s/", "HOME": "/h"}, "/s/cascaded"),
+            ({"XDG_STATE_HOME": "relative", "HOME": "/h"}, "/h/.local/state/cascaded"),
+            ({}, None),
+        ],
+    )
+    def test_the_ledger_is_where_the_environment_says(
+        self, env: dict[str, str], path: str | None
+    ) -> None:
+        assert good("", env).ledger.dir == path == state_dir(env)
+        assert good('[ledger]\ndir = "/mine"', env).ledger.dir == "/mine"
+
+    def test_sixteen_rates_are_not_too_many(self) -> None:
+        seven = "\n".join(
+            f"{name} = 9"
+            for name in schema.LimitTable.__struct_fields__
+            if name.startswith(("requests", "tokens"))
+        )
+        text = f"[limits.global]\n{seven}\n[limits.runs]\n{seven}\n"
+        assert good(text)
+        assert len(bad(text + "[limits.teams.ids.a]\ntokens_per_day = 1")) == 1
+        one_of = "[limits.teams.ids.{}]\ntotal_usd = 1\n"
+        assert good(text + "".join(map(one_of.format, range(100))))
+
+    def test_limits_of_tiers_count_once(self) -> None:
+        seven = "\n".join(
+            f"{name} = 9"
+            for name in schema.LimitTable.__struct_fields__
+            if name.startswith(("requests", "tokens"))
+        )
+        assert good("".join(f"[tiers.t{i}]\n{seven}\n" for i in range(9)))
+        three = f"[limits.global]\n{seven}\n[limits.runs]\n{seven}\n"
+        [told] = bad(three + "[tiers.pro]")
+        assert "18 rates" in told
+
+    def test_a_machine_without_time_zones_judges_their_form_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("cascaded.config.limits.available_timezones", set)
+        assert good('[limits]\nzone = "Mars/Olympus"').limits.zone == "Mars/Olympus"
+
+    def test_users_known_by_an_empty_table_come_back(self) -> None:
+        config = good('[limits.users.ids."a b.c"]\n[limits.tags.t]\n[tiers.own]')
+        assert "a b.c" in config.limits.users.ids
+        text = explain(config)
+        assert good(text) == config
+        assert '[limits.users.ids."a b.c"]' in text
+
+    def test_the_example_is_charged_as_it_says(self) -> None:
+        [path] = [path for path in EXAMPLES if path.stem == "budgets"]
+        config = good(path.read_bytes())
+        book = LimitBook(
+            base=config.limits.base,
+            scopes=config.limits.scopes,
+            tags=config.limits.tag_quotas,
+            tiers=config.tier_configs(),
+        )
+        caller = Caller(
+            user_id="jane@example.com",
+            tier="pro",
+            organization_id="acme",
+            run_id="r",
+            tags=(("feature", "summaries"),),
+        )
+        limits = limits_for(caller, book)
+        told = {
+            (one.scope, one.window): (one.limit_nano_usd, one.zone, one.enforcement)
+            for one in limits.budgets
+        }
+        dollars, berlin = 10**9, "Europe/Berlin"
+        assert told == {
+            ("global", "month"): (5_000 * dollars, berlin, "block"),
+            ("organization", "month"): (2_000 * dollars, "America/New_York", "degrade"),
+            ("user", "rolling_day"): (25 * dollars, berlin, "degrade"),
+            ("user", "rolling_week"): (50 * dollars, berlin, "degrade"),
+            ("user", "rolling_month"): (200 * dollars, berlin, "degrade"),
+            ("tag", "day"): (10 * dollars, berlin, "shadow"),
+            ("run", "total"): (2 * dollars, berlin, "degrade"),
+        }
+        rates = [(one.scope, one.unit, one.window_ns // 10**9, one.limit) for one in limits.rates]
+        assert rates == [
+            ("organization", "requests", 10, 150),
+            ("organization", "requests", 60, 600),
+            ("user", "requests", 3_600, 1_000),
+            ("user", "requests", 86_400, 10_000),
+            ("user", "tokens", 60, 200_000),
+            ("run", "requests", 10, 10),
+            ("run", "requests", 60, 30),
+        ]
+        assert config.tier_configs()["partner"].allowed_models[-1] == "gpt-4o*"
 
 
 class TestMistakes:
@@ -558,4 +776,5 @@ def test_every_setting_is_documented(struct: type[msgspec.Struct]) -> None:
             is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
             assert is_text, f"{struct.__name__}.{ast.unparse(node.target)} has no docstring"
     documented = [node for node in followers if isinstance(node, ast.AnnAssign)]
-    assert len(documented) == len(struct.__struct_fields__)
+    inherited = getattr(struct.__base__, "__struct_fields__", ())
+    assert len(documented) == len(struct.__struct_fields__) - len(inherited)

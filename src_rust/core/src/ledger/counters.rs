@@ -295,7 +295,7 @@ pub(crate) struct Counters {
     pub dirty_past: Vec<(Handle, u32)>,
     by_key: HashMap<PackedKey, Handle>,
     zones: Zones,
-    zone_names: Vec<Arc<str>>,
+    pub zone_names: Vec<Arc<str>>,
 }
 
 impl Counters {

@@ -221,12 +221,13 @@ impl Ledger {
     }
 
     /// A ledger as a checkpoint has it: all keys and values that were ever put and not deleted.
-    pub fn restore<'a>(
+    pub fn restore<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         capacity: Capacity,
-        entries: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, RestoreError> {
         let mut ledger = Self::new(capacity);
         for (key, value) in entries {
+            let (key, value) = (key.as_ref(), value.as_ref());
             ledger
                 .restore_entry(key, value)
                 .map_err(|error| RestoreError {

@@ -90,6 +90,22 @@ impl Ledger {
         Some((spec, found.limiter.available(found.quota(), now_ns)))
     }
 
+    /// A counter's limit; `None` for one that is gone.
+    pub fn counter_policy(&self, counter: Handle) -> Option<Policy> {
+        Some(self.counters.slab.get(counter)?.policy)
+    }
+
+    /// A rate's limit and whether what is above is refused; `None` for one that is gone.
+    pub fn rate_limit(&self, rate: Handle) -> Option<(u32, bool)> {
+        let found = self.rates.slab.get(rate)?;
+        Some((found.limit, found.block))
+    }
+
+    /// The zones of all counters that there ever were.
+    pub fn zones(&self) -> &[Arc<str>] {
+        &self.counters.zone_names
+    }
+
     /// How a counter stands at a moment.
     pub fn counter_status(&self, at: Stamp, counter: Handle) -> Option<CounterStatus> {
         let found = self.counters.slab.get(counter)?;

@@ -1,0 +1,220 @@
+//! What happens by itself: time passes, and checkpoints are written.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cascaded_core::ledger::{Capacity, SnapshotChange, SweepPlace};
+use cascaded_journal::{Changes, CheckpointError, Journal, Seq, Table, WaitError};
+
+use crate::days;
+use crate::engine::Shared;
+
+/// Counters and rates that one look of the sweep takes in, so that the mutex is held for
+/// microseconds.
+const SWEEP_STEP: u32 = 64;
+/// Looks of the sweep per beat.
+const SWEEP_STEPS: usize = 32;
+/// How long a checkpoint waits for its records to be durable before it is put off.
+const DURABLE_WAIT: Duration = Duration::from_secs(5);
+
+/// How to run an engine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How much the ledger may hold.
+    pub capacity: Capacity,
+    /// The journal's settings; record types and schema are filled in.
+    pub journal: cascaded_journal::Options,
+    /// How often a checkpoint is written.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            capacity: Capacity::default(),
+            journal: cascaded_journal::Options::default(),
+            checkpoint_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The keeper's own figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeeperStats {
+    /// Checkpoints written.
+    pub checkpoints: u64,
+    /// Entries that the last one changed.
+    pub entries: usize,
+    /// How long the ledger was held for the last one.
+    pub pause_ns: u64,
+    /// How long the last one took in all.
+    pub took_ns: u64,
+    /// Why the last one was put off; it is tried again.
+    pub error: Option<String>,
+}
+
+/// Wakes the keeper, and tells of it.
+#[derive(Default)]
+pub(crate) struct Bell {
+    off: Mutex<bool>,
+    rung: Condvar,
+    stats: Mutex<KeeperStats>,
+}
+
+impl Bell {
+    pub(crate) fn ring_off(&self) {
+        *self.off.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.rung.notify_all();
+    }
+
+    /// Waits a while. Returns whether it is over.
+    fn wait(&self, pause: Duration) -> bool {
+        let off = self.off.lock().unwrap_or_else(PoisonError::into_inner);
+        *self
+            .rung
+            .wait_timeout_while(off, pause, |off| !*off)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+    }
+
+    pub(crate) fn stats(&self) -> KeeperStats {
+        self.stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// What is on its way to the checkpoint.
+#[derive(Default)]
+pub(crate) struct Keeper {
+    place: SweepPlace,
+    /// Taken from the ledger and not written yet; the latest word on each key.
+    pending: BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>,
+}
+
+/// The table that a key of the snapshot belongs into.
+fn table_of(key: &[u8]) -> Table {
+    match key.first() {
+        Some(b'h' | b'k') => Table::Holds,
+        Some(b'm') => Table::Meta,
+        _ => Table::Counters,
+    }
+}
+
+/// Runs until the bell is rung off.
+pub(crate) fn run(shared: &Arc<Shared>, every: Duration) {
+    while !shared.bell.wait(every) {
+        // Told in the figures, and by the journal where it cannot be tried again.
+        let _ = shared.keep();
+    }
+}
+
+impl Shared {
+    /// One beat: time passes, then a checkpoint.
+    pub(crate) fn keep(&self) -> Result<(), String> {
+        let mut keeper = self
+            .keeper
+            .lock()
+            .map_err(|_| "the keeper panicked: restart to recover".to_owned())?;
+        let done = self
+            .sweep(&mut keeper)
+            .and_then(|()| self.checkpoint(&mut keeper));
+        let mut stats = self
+            .bell
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stats.error = done.clone().err();
+        done
+    }
+
+    fn sweep(&self, keeper: &mut Keeper) -> Result<(), String> {
+        for _ in 0..SWEEP_STEPS {
+            let mut state = self.lock().map_err(|why| why.to_string())?;
+            let at = state.look(&*self.clock);
+            let swept = state.with(self.journal.as_ref(), |ledger, sink| {
+                ledger.sweep(at, keeper.place, SWEEP_STEP, sink)
+            });
+            // A sweep that the journal has no room for is done another time.
+            keeper.place = swept.unwrap_or(keeper.place);
+            if keeper.place == SweepPlace::default() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, keeper: &mut Keeper) -> Result<(), String> {
+        let began = Instant::now();
+        let upto_seq = self.take(keeper)?;
+        let pause_ns = nanoseconds(began);
+        let Some(journal) = &self.journal else {
+            keeper.pending.clear();
+            return Ok(());
+        };
+        if journal.checkpoint_seq() == Some(upto_seq) {
+            return Ok(());
+        }
+        write(journal, keeper, upto_seq)?;
+        let mut stats = self
+            .bell
+            .stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        stats.checkpoints += 1;
+        stats.entries = keeper.pending.len();
+        stats.pause_ns = pause_ns;
+        stats.took_ns = nanoseconds(began);
+        keeper.pending.clear();
+        Ok(())
+    }
+
+    /// Takes what has changed, as it is after the record whose sequence is returned.
+    fn take(&self, keeper: &mut Keeper) -> Result<Seq, String> {
+        let (changes, totals, upto_seq) = {
+            let mut state = self.lock().map_err(|why| why.to_string())?;
+            if let Some(journal) = &self.journal {
+                // What has no room yet keeps waiting; the checkpoint waits for it below.
+                let _ = state.outbox.flush(journal);
+            }
+            let changes = state.ledger.take_snapshot_changes();
+            let totals = state.ledger.take_window_totals();
+            (changes, totals, state.outbox.last_seq())
+        };
+        for SnapshotChange { key, value } in changes {
+            keeper.pending.insert((table_of(&key) as usize, key), value);
+        }
+        for total in &totals {
+            let (key, value) = days::encode(total);
+            keeper
+                .pending
+                .insert((Table::Days as usize, key), Some(value));
+        }
+        Ok(upto_seq)
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Waits for the records that the changes come from, then writes them in one transaction.
+fn write(journal: &Journal, keeper: &Keeper, upto_seq: Seq) -> Result<(), String> {
+    journal
+        .wait_durable(upto_seq, DURABLE_WAIT)
+        .map_err(|error: WaitError| error.to_string())?;
+    let mut changes = Changes::default();
+    for ((table, key), value) in &keeper.pending {
+        let table = Table::ALL[*table];
+        match value {
+            Some(value) => changes.puts.push((table, key, value)),
+            None => changes.deletes.push((table, key)),
+        }
+    }
+    journal
+        .checkpoint(upto_seq, &changes)
+        .map(|_| ())
+        .map_err(|error: CheckpointError| error.to_string())
+}

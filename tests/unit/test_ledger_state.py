@@ -1,0 +1,399 @@
+"""The durable ledger in Python: what crosses the boundary, and who is woken."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cascaded import _core
+from cascaded.state import ledger as ledger_module
+from cascaded.state.ledger import DurableLedger
+from cascaded.types.decision import Refusal
+from cascaded.types.errors import HoldError, LedgerFaultError
+from cascaded.types.limits import (
+    Admitted,
+    BudgetLimit,
+    Choice,
+    CounterStatus,
+    Demand,
+    Denial,
+    Existing,
+    Limits,
+    RateLimit,
+)
+from cascaded.types.model import Model
+from cascaded.types.result import Attempt, Billing
+from cascaded.types.usage import Usage
+
+SECOND = 1_000_000_000
+START = 1_780_401_600 * SECOND
+"""2026-06-02, a Tuesday, noon UTC."""
+SEGMENT_BYTES = 1 << 20
+KEY = (b"k" * 16, b"b" * 16)
+
+
+def attempt(billing: Billing, nano_usd: int, tokens: int = 0) -> Attempt:
+    return Attempt(
+        rung=0,
+        model=MODEL,
+        billing=billing,
+        cost_nano_usd=nano_usd,
+        usage=Usage(output_tokens=tokens),
+    )
+
+
+MODEL = Model(name="m", provider="p", upstream_name="m")
+
+
+def budget(limit: int | None, **changes: object) -> BudgetLimit:
+    fields = {"scope": "user", "id": "u", "window": "day", "limit_nano_usd": limit}
+    return BudgetLimit(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def demand(nano_usd: int, *budgets: BudgetLimit, rates: tuple[RateLimit, ...] = ()) -> Demand:
+    choice = Choice(nano_usd=nano_usd, tokens=10)
+    return Demand(menu=(choice,), limits=Limits(budgets, rates))
+
+
+@pytest.fixture
+def clock() -> _core.ManualClock:
+    return _core.ManualClock(START)
+
+
+@pytest.fixture
+def ledger(clock: _core.ManualClock) -> Iterator[DurableLedger]:
+    ledger = DurableLedger.in_memory(clock=clock)
+    yield ledger
+    ledger.close()
+
+
+def admitted(ledger: DurableLedger, demand: Demand) -> Admitted:
+    answer = ledger.admit(demand)
+    assert isinstance(answer, Admitted), answer
+    return answer
+
+
+def only(counters: list[CounterStatus]) -> CounterStatus:
+    assert len(counters) == 1
+    return counters[0]
+
+
+def test_a_call_is_held_settled_and_counted(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(60, budget(100)))
+    assert (held.choice, held.nano_usd, held.degraded, held.warnings) == (0, 60, False, ())
+    assert ledger.spend() == {"posted": 0, "held": 60, "unknown": 0}
+    receipt = ledger.settle(held.hold, [attempt("billed", 20), attempt("not_billed", 0)])
+    assert (receipt.state, receipt.posted, receipt.returned) == ("settled", 20, 40)
+    counter = only(ledger.counters("user", "u"))
+    assert (counter.posted, counter.held, counter.limit) == (20, 0, 100)
+    assert counter.resets_at_ns == START + 12 * 3600 * SECOND
+    assert ledger.spend() == {"posted": 20, "held": 0, "unknown": 0}
+    assert ledger.counters("user") == ledger.counters() == [counter]
+    assert ledger.counters("user", "nobody") == ledger.counters("team") == []
+
+
+def test_a_refusal_names_its_limit(ledger: DurableLedger) -> None:
+    day = budget(100, enforcement="block")
+    admitted(ledger, demand(60, day))
+    answer = ledger.admit(demand(60, day, budget(None, window="total")))
+    assert isinstance(answer, Denial)
+    assert (answer.reason, answer.scope, answer.id, answer.window) == ("budget", "user", "u", "day")
+    assert (answer.limit, answer.used, answer.asked) == (100, 60, 60)
+    assert answer.reset_at_ns == START + 12 * 3600 * SECOND
+    assert answer.retry_after_ns == 12 * 3600 * SECOND
+    assert [one.window for one in ledger.counters()] == ["day"], "a refusal creates nothing"
+
+
+def test_rates_and_money_in_one_step(ledger: DurableLedger, clock: _core.ManualClock) -> None:
+    calls = RateLimit(scope="user", id="u", unit="requests", window_ns=60 * SECOND, limit=2)
+    tokens = RateLimit(scope="user", id="u", unit="tokens", window_ns=60 * SECOND, limit=25)
+    asked = demand(10, budget(100), rates=(calls, tokens))
+    first = admitted(ledger, asked)
+    admitted(ledger, asked)
+    answer = ledger.admit(asked)
+    assert isinstance(answer, Denial)
+    assert (answer.reason, answer.unit, answer.window, answer.window_ns) == (
+        "rate",
+        "requests",
+        None,
+        60 * SECOND,
+    ) or answer.unit == "tokens"
+    assert ledger.spend()["held"] == 20, "a refused call holds nothing"
+    clock.advance(61 * SECOND)
+    ledger.settle(first.hold, [attempt("billed", 1, tokens=3)])
+    assert isinstance(ledger.admit(asked), Admitted)
+
+
+def test_tokens_are_corrected_when_they_are_known(ledger: DurableLedger) -> None:
+    tokens = RateLimit(scope="user", id="u", unit="tokens", window_ns=60 * SECOND, limit=20)
+    asked = demand(10, rates=(tokens,))
+    known, unknown = admitted(ledger, asked), admitted(ledger, asked)
+
+    def used() -> int:
+        return ledger.peek(asked).limits[0].used
+
+    assert used() == 20
+    ledger.settle(known.hold, [attempt("billed", 1, tokens=3)])
+    assert used() == 13
+    ledger.settle(unknown.hold, [attempt("billed", 1, tokens=3), attempt("unknown", 5)])
+    assert used() == 13, "nobody knows how many it used"
+
+
+def test_peek_takes_nothing(ledger: DurableLedger) -> None:
+    asked = demand(60, budget(100), budget(50, window="month", enforcement="warn"))
+    peek = ledger.peek(asked)
+    assert (peek.choice, peek.denial) == (0, None)
+    assert [(one.window, one.fits, one.enforced) for one in peek.limits] == [
+        ("day", True, True),
+        ("month", False, False),
+    ]
+    assert ledger.counters() == []
+    admitted(ledger, asked)
+    peek = ledger.peek(asked)
+    assert peek.choice is None
+    assert peek.denial is not None
+    assert peek.denial.window == "day"
+    assert peek.limits[0].remaining == 40
+
+
+def test_warn_and_shadow_let_pass_and_tell(ledger: DurableLedger) -> None:
+    soft = budget(10, enforcement="warn")
+    shadow = budget(10, enforcement="shadow", window="week")
+    held = admitted(ledger, demand(60, soft, shadow))
+    (warning,) = held.warnings
+    assert (warning.window, warning.over, warning.limit) == ("day", True, 10)
+    (refusal,) = held.shadow
+    assert (refusal.window, refusal.asked) == ("week", 60)
+
+
+def test_near_the_end_only_cheap_choices_pass(ledger: DurableLedger) -> None:
+    day = budget(100)
+    admitted(ledger, demand(90, day))
+    answer = ledger.admit(demand(5, day))
+    assert isinstance(answer, Denial)
+    assert answer.reason == "degraded"
+    menu = (Choice(nano_usd=8, tokens=1), Choice(nano_usd=5, tokens=1, cheap=True))
+    held = admitted(ledger, Demand(menu=menu, limits=Limits((day,))))
+    assert (held.choice, held.nano_usd, held.degraded) == (1, 5, True)
+
+
+def test_the_same_key_gives_the_same_hold(ledger: DurableLedger) -> None:
+    asked = Demand(menu=(Choice(nano_usd=5, tokens=1),), limits=Limits(), idempotency=KEY)
+    held = admitted(ledger, asked)
+    again = ledger.admit(asked)
+    assert isinstance(again, Existing)
+    assert (again.hold, again.nano_usd, again.state) == (held.hold, 5, "open")
+    ledger.release(held.hold)
+    again = ledger.admit(asked)
+    assert isinstance(again, Existing)
+    assert again.state == "released"
+    other = Demand(menu=asked.menu, limits=Limits(), idempotency=(KEY[0], b"x" * 16))
+    refusal = ledger.admit(other)
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "idempotency_conflict"
+
+
+def test_an_unknown_is_charged_until_there_is_evidence(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(60, budget(100)))
+    receipt = ledger.settle(held.hold, [attempt("billed", 5), attempt("unknown", 55)])
+    assert (receipt.state, receipt.posted, receipt.unknown) == ("unknown", 5, 55)
+    (crossing,) = ledger_crossings(ledger)
+    assert crossing == 60
+    (hold,) = ledger.unresolved()
+    assert (hold.hold, hold.state, hold.unknown, hold.at_ns) == (held.hold, "unknown", 55, START)
+    receipt = ledger.adjust(held.hold, 40)
+    assert (receipt.state, receipt.posted, receipt.unknown) == ("adjusted", 40, 0)
+    assert ledger.unresolved() == []
+    assert ledger.spend() == {"posted": 45, "held": 0, "unknown": 0}
+
+
+def ledger_crossings(ledger: DurableLedger) -> list[int]:
+    return [one.posted + one.unknown for one in ledger.counters()]
+
+
+def test_a_threshold_is_told_once(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(95, budget(100)))
+    receipt = ledger.settle(held.hold, [attempt("billed", 92)])
+    assert [(one.threshold_bp, one.spent) for one in receipt.crossings] == [
+        (7_000, 92),
+        (9_000, 92),
+    ]
+
+
+def test_what_cost_more_than_it_held_is_an_overrun(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(10, budget(100)))
+    receipt = ledger.settle(held.hold, [attempt("billed", 30)])
+    assert (receipt.posted, receipt.overrun, receipt.returned) == (30, 20, 0)
+    assert ledger.spend() == {"posted": 30, "held": 0, "unknown": 0}
+    assert only(ledger.counters()).overrun == 20
+
+
+def test_a_hold_resolves_once(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(10))
+    ledger.release(held.hold)
+    for again in (
+        ledger.release,
+        lambda hold: ledger.settle(hold, []),
+        lambda hold: ledger.adjust(hold, 1),
+    ):
+        with pytest.raises(HoldError) as caught:
+            again(held.hold)
+        assert caught.value.code == "hold_resolved"
+    with pytest.raises(HoldError) as caught:
+        ledger.release(999)
+    assert caught.value.code == "no_such_hold"
+
+
+def test_a_changed_profile_changes_the_limit(ledger: DurableLedger) -> None:
+    admitted(ledger, demand(60, budget(100)))
+    assert isinstance(ledger.admit(demand(60, budget(100))), Denial)
+    admitted(ledger, demand(60, budget(1000)))
+    assert only(ledger.counters()).limit == 1000
+    assert isinstance(ledger.admit(demand(60, budget(100))), Denial), "and back again"
+    counter = only(ledger.counters())
+    assert (counter.limit, counter.held) == (100, 120)
+    rate = RateLimit(scope="user", id="u", unit="requests", window_ns=SECOND, limit=1)
+    admitted(ledger, demand(1, rates=(rate,)))
+    wider = RateLimit(scope="user", id="u", unit="requests", window_ns=SECOND, limit=2)
+    admitted(ledger, demand(1, rates=(wider,)))
+
+
+def test_an_administrators_limit_stands(ledger: DurableLedger) -> None:
+    assert ledger.set_limits(Limits((budget(5, origin="api"),)), reload=False) == 1
+    assert isinstance(ledger.admit(demand(60, budget(100))), Denial)
+    assert only(ledger.counters()).origin == "api"
+
+
+def test_a_reload_removes_what_the_file_no_longer_has(ledger: DurableLedger) -> None:
+    both = Limits((budget(5, origin="file"), budget(6, window="week", origin="file")))
+    assert ledger.set_limits(both, reload=True) == 2
+    ledger.set_limits(Limits(both.budgets[:1]), reload=True)
+    assert [one.limit for one in ledger.counters()] == [5, None]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"limit_nano_usd": -1}, "below zero"),
+        ({"limit_nano_usd": 1 << 63}, "out of range"),
+        ({"zone": "Mars/Olympus"}, "unknown time zone"),
+        ({"scope": "planet"}, "unknown scope"),
+        ({"window": "hour"}, "unknown window"),
+        ({"enforcement": "hope"}, "unknown enforcement"),
+        ({"origin": "retired"}, "unknown origin"),
+        ({"block_bp": 10_001}, "block_at"),
+        ({"warn_bp": -1}, "out of range"),
+        ({"id": "x" * 257}, "256 bytes"),
+    ],
+)
+def test_limits_that_cannot_be_enforced(
+    ledger: DurableLedger, changes: dict[str, object], word: str
+) -> None:
+    bad = budget(1, **changes)
+    with pytest.raises(ValueError, match=word):
+        ledger.admit(demand(1, bad))
+    with pytest.raises(ValueError, match=word):
+        ledger.set_limits(Limits((bad,)), reload=False)
+    assert ledger.counters() == []
+
+
+def test_demands_that_no_ledger_can_take(ledger: DurableLedger) -> None:
+    with pytest.raises(ValueError, match="below zero"):
+        ledger.admit(demand(-1))
+    with pytest.raises(ValueError, match="out of range"):
+        ledger.admit(demand(1 << 63))
+    with pytest.raises(ValueError, match="out of range"):
+        ledger.peek(demand(1 << 63))
+    with pytest.raises(ValueError, match="menu is empty"):
+        ledger.admit(Demand(menu=(), limits=Limits()))
+    with pytest.raises(ValueError, match="twice"):
+        ledger.admit(demand(1, budget(1), budget(2)))
+    many = tuple(budget(1, id=str(n)) for n in range(33))
+    with pytest.raises(ValueError, match="more than 32 counters"):
+        ledger.admit(demand(1, *many))
+    short = RateLimit(scope="user", id="u", unit="tokens", window_ns=1, limit=1)
+    with pytest.raises(ValueError, match="31 days"):
+        ledger.admit(demand(1, rates=(short,)))
+    held = admitted(ledger, demand(5))
+    with pytest.raises(ValueError, match="below zero"):
+        ledger.settle(held.hold, [attempt("billed", -1)])
+    with pytest.raises(ValueError, match="unknown billing"):
+        ledger.settle(held.hold, [attempt("maybe", 1)])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out of range"):
+        ledger.settle(held.hold, [attempt("billed", 1 << 70)])
+    with pytest.raises(ValueError, match="out of range"):
+        ledger.adjust(held.hold, 1 << 70)
+    with pytest.raises(ValueError, match="out of range"):
+        ledger.release(-1)
+    assert ledger.spend() == {"posted": 0, "held": 5, "unknown": 0}
+
+
+def test_a_full_ledger_refuses(clock: _core.ManualClock) -> None:
+    ledger = DurableLedger(_core.Ledger.in_memory(clock=clock, holds_max=1))
+    held = admitted(ledger, demand(5))
+    refusal = ledger.admit(demand(5))
+    assert isinstance(refusal, Refusal)
+    assert (refusal.code, "open holds" in refusal.message) == ("ledger_full", True)
+    ledger.release(held.hold)
+    admitted(ledger, demand(5))
+    users = DurableLedger(_core.Ledger.in_memory(clock=clock, users_max=1))
+    admitted(users, demand(1, budget(10)))
+    refusal = users.admit(demand(1, budget(10, id="another")))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "ledger_full"
+
+
+def test_limit_sets_are_kept_and_bounded(
+    ledger: DurableLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "LIMIT_SETS_MAX", 2)
+    for id in ("a", "b", "a", "c", "a", "b"):
+        admitted(ledger, demand(1, budget(10, id=id)))
+    assert [limits.budgets[0].id for limits in ledger._sets] == ["a", "b"]
+    assert [one.held for one in ledger.counters()] == [3, 2, 1]
+
+
+def test_limits_of_another_ledger_are_refused(ledger: DurableLedger) -> None:
+    other = _core.Ledger.in_memory()
+    limits = other.compile([], [])
+    with pytest.raises(ValueError, match="another ledger"):
+        ledger._core.admit(limits, [(1, 1, False)])
+
+
+def test_a_clock_that_is_set_back_or_leaps(ledger: DurableLedger, clock: _core.ManualClock) -> None:
+    day = budget(100)
+    admitted(ledger, demand(60, day))
+    clock.set_wall(START - 86_400 * SECOND)
+    assert isinstance(ledger.admit(demand(60, day)), Denial), "yesterday does not come again"
+    assert ledger.stats()["clock_behind_ns"] == 86_400 * SECOND
+    clock.set_wall(START + 86_400 * SECOND)
+    assert isinstance(ledger.admit(demand(60, day)), Denial), "tomorrow is not here yet"
+    assert ledger.stats()["clock_leap_ns"] == 86_400 * SECOND
+    ledger.confirm_clock()
+    admitted(ledger, demand(60, day))
+
+
+async def test_memory_is_durable_at_once(ledger: DurableLedger) -> None:
+    held = admitted(ledger, demand(5))
+    await ledger.durable(held.seq)
+    assert ledger.recovered is None
+    assert ledger.fault() is None
+    ledger.checkpoint()
+    with pytest.raises(ValueError, match="in memory"):
+        ledger.backup(Path("nowhere"))
+
+
+async def test_a_closed_ledger_refuses(clock: _core.ManualClock) -> None:
+    ledger = DurableLedger.in_memory(clock=clock)
+    held = admitted(ledger, demand(5))
+    ledger.close()
+    ledger.close()
+    refusal = ledger.admit(demand(5))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "ledger_unavailable"
+    with pytest.raises(LedgerFaultError, match="closed"):
+        ledger.settle(held.hold, [])
+    with pytest.raises(LedgerFaultError, match="closed"):
+        ledger.set_limits(Limits((budget(1),)), reload=False)
+    with pytest.raises(LedgerFaultError, match="closed"):
+        ledger.peek(demand(5))
