@@ -140,7 +140,7 @@ class LedgerOpenError(Exception):
     `unavailable`.
     """
 
-class LedgerFault(Exception):  # noqa: N818
+class LedgerFault(Exception):
     """The journal takes no more: `(message,)`."""
 
 class HoldError(Exception):

@@ -218,9 +218,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     )
 
 
-async def _ledger(
-    config: schema.Ledger, log: JsonLog, stack: AsyncExitStack
-) -> DurableLedger:
+async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) -> DurableLedger:
     """Open the state folder; a crash's open holds are charged, and said."""
     assert config.dir is not None  # the config's defaults fill it in
     try:

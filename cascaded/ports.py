@@ -21,7 +21,7 @@ from cascaded.types.limits import (
 )
 from cascaded.types.model import Model
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Outcome
+from cascaded.types.result import Attempt, Billing, Outcome
 
 T = TypeVar("T")
 
@@ -131,24 +131,20 @@ class Ledger(Protocol):
     def settle(self, hold: int, attempts: Sequence[Attempt]) -> Receipt:
         """Post what the attempts cost and give back the rest. A hold resolves once.
 
-        Raises `KeyError` for a hold that is not open.
+        Raises `HoldError` for a hold that is not open.
         """
         ...
 
-    def post(self, hold: int, nano_usd: int) -> Receipt:
-        """Settle a hold at what somebody else's call really cost. Raises `KeyError`."""
-        ...
-
-    def mark_unknown(self, hold: int) -> Receipt:
-        """Charge a hold in full: nobody knows what it cost. Raises `KeyError`."""
+    def post(self, hold: int, nano_usd: int, billing: Billing) -> Receipt:
+        """Settle a hold at what somebody else's call cost, or may have cost. Raises `HoldError`."""
         ...
 
     def release(self, hold: int) -> Receipt:
-        """Give a hold back, of which nothing was sent. Raises `KeyError`."""
+        """Give a hold back, of which nothing was sent. Raises `HoldError`."""
         ...
 
     def adjust(self, hold: int, nano_usd: int) -> Receipt:
-        """What an unknown really cost, by later evidence. Raises `KeyError`."""
+        """What an unknown really cost, by later evidence. Raises `HoldError`."""
         ...
 
     def set_limits(self, limits: Limits, *, reload: bool) -> int:

@@ -17,6 +17,7 @@ from cascaded.policy.access.identity import AccessRules, identify
 from cascaded.policy.limits.headers import rate_headers
 from cascaded.ports import Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.errors import HoldError
 from cascaded.types.limits import Caller, Choice, Demand, Denial, Existing, Limits, Peek, Scope
 from cascaded.types.request import Request
 from cascaded.wire import money
@@ -115,9 +116,9 @@ class Desk:
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
         if cost is None:
-            receipt = self._ledger.mark_unknown(asked.hold)
+            receipt = self._ledger.post(asked.hold, held.nano_usd, "unknown")
         else:
-            receipt = self._ledger.post(asked.hold, cost)
+            receipt = self._ledger.post(asked.hold, cost, "billed")
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
 
@@ -165,7 +166,7 @@ class Desk:
         number = incoming.http.match_info["hold"]
         try:
             receipt = self._ledger.adjust(int(number), cost)
-        except (KeyError, ValueError):
+        except (HoldError, ValueError):
             return error_response(_no_hold(number), incoming.request_id)
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
@@ -183,8 +184,7 @@ class Desk:
         now = self._clock.monotonic_ns()
         late = [number for number, hold in self._holds.items() if hold.expires_ns <= now]
         for number in late:
-            del self._holds[number]
-            self._ledger.mark_unknown(number)
+            self._ledger.post(number, self._holds.pop(number).nano_usd, "unknown")
         return len(late)
 
     def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:

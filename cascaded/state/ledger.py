@@ -33,7 +33,7 @@ from cascaded.types.limits import (
     Receipt,
     Scope,
 )
-from cascaded.types.result import Attempt
+from cascaded.types.result import Attempt, Billing
 
 LIMIT_SETS_MAX = 65_536
 """Kinds of callers whose limits are kept looked up; the one that was used longest ago goes."""
@@ -188,6 +188,16 @@ class DurableLedger:
         billed = [(attempt.billing, attempt.cost_nano_usd) for attempt in attempts]
         try:
             return _receipt(self._core.settle(hold, billed, _tokens(attempts)))
+        except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
+            raise _translated(error) from None
+
+    def post(self, hold: int, nano_usd: int, billing: Billing) -> Receipt:
+        """Settle a hold at what somebody else's call cost, or may have cost.
+
+        Its tokens stay as they were reserved. Raises `HoldError`, `LedgerFaultError`.
+        """
+        try:
+            return _receipt(self._core.settle(hold, [(billing, nano_usd)], None))
         except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
             raise _translated(error) from None
 
