@@ -1,5 +1,6 @@
 """Limits as policy: who is charged, what a tier allows, and the words of a refusal."""
 
+import time
 from typing import Any
 
 import msgspec
@@ -20,8 +21,9 @@ from cascaded.policy.limits import (
     trim_ladder,
 )
 from cascaded.policy.limits.access import Trimmed
+from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Refusal
-from cascaded.types.limits import Caller, Denial, Limits, LimitView
+from cascaded.types.limits import Admitted, Caller, Choice, Demand, Denial, Limits, LimitView
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.money import NANO_PER_USD
 from cascaded.types.quotas import (
@@ -634,3 +636,40 @@ class TestHeaders:
         assert rate_headers([], NOW) == {}
         told = rate_headers([view(unit="requests", reset_at_ns=None)], NOW)
         assert told["x-ratelimit-reset-requests"] == "0s"
+
+
+async def test_the_ledger_takes_them_and_its_denials_have_words() -> None:
+    book = LimitBook(
+        scopes={
+            "global": ScopeQuotas(default=Quotas(monthly_nano_usd=dollars(9))),
+            "organization": ScopeQuotas(ids={"acme": Quotas(requests_per_minute=60)}),
+        },
+        tiers={name: TIER_PRESETS[name] for name in ("free", "pro")},
+    )
+    caller = Caller(user_id="u", tier="free", organization_id="acme", run_id="r")
+    limits = limits_for(caller, book)
+    ledger = DurableLedger.in_memory()
+    try:
+        assert ledger.set_limits(named_limits(book), reload=True) > 0
+        dear = Demand(menu=(Choice(nano_usd=dollars(0.04), tokens=9),), limits=limits)
+        assert isinstance(ledger.admit(dear), Admitted)
+        assert isinstance(ledger.admit(dear), Admitted)
+        told = rate_headers(ledger.peek(dear).limits, time.time_ns())
+        assert told["x-ratelimit-remaining-requests"] == "8"
+        assert told["x-cascaded-budget-remaining"] == "0.02"
+        denial = ledger.admit(dear)
+        assert isinstance(denial, Denial)
+        refusal = explain(denial, caller, book, now_ns=time.time_ns())
+        assert refusal.code == "budget_exceeded"
+        assert refusal.message.startswith("User 'u' would exceed their daily budget of $0.10")
+        assert refusal.message.endswith("Pro allows $10.00 a day.")
+        free = Demand(menu=(Choice(nano_usd=0, tokens=0, cheap=True),), limits=limits)
+        answers = [ledger.admit(free) for _ in range(9)]
+        assert isinstance(answers[7], Admitted)
+        assert isinstance(answers[8], Denial)
+        rate = explain(answers[8], caller, book, now_ns=time.time_ns())
+        assert rate.code == "rate_limited"
+        assert rate.message.startswith("User 'u' has reached their rate limit of 10 requests an")
+        assert rate.retry_after_s is not None
+    finally:
+        ledger.close()
