@@ -35,6 +35,8 @@ from cascaded.types.limits import (
 )
 from cascaded.types.result import Attempt, Billing
 
+TOKENS_MAX = 2**32 - 1
+"""What the core's rates count up to."""
 LIMIT_SETS_MAX = 65_536
 """Kinds of callers whose limits are kept looked up; the one that was used longest ago goes."""
 
@@ -369,7 +371,7 @@ def _tokens(attempts: Sequence[Attempt]) -> int | None:
         if attempt.billing == "unknown":
             return None
         tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
-    return tokens
+    return min(tokens, TOKENS_MAX)
 
 
 def _specs(limits: Limits) -> "tuple[list[_core._Budget], list[_core._Rate]]":

@@ -17,6 +17,8 @@ from cascaded.types.usage import Usage
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
+MAX_USAGE_TOKENS = 1_000_000_000
+"""A provider that claims to have used more in one call talks nonsense."""
 
 Fields = dict[str, msgspec.Raw]
 ABSENT = msgspec.Raw(b"")
@@ -335,6 +337,17 @@ def _error_message(error: msgspec.Raw) -> str:
 def _usage(usage: _Usage) -> Usage:
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
+    counts = (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        into.cached_tokens,
+        into.cache_write_tokens,
+        into.audio_tokens,
+        out.audio_tokens,
+        out.reasoning_tokens,
+    )
+    if any(count is not None and not 0 <= count <= MAX_USAGE_TOKENS for count in counts):
+        raise WireError("its usage is absurd")
     return Usage(
         input_tokens=usage.prompt_tokens or 0,
         output_tokens=usage.completion_tokens or 0,

@@ -57,8 +57,15 @@ vocabulary = "o200k_base"
 rungs = ["cheap", "strong"]
 threshold = 0.6
 aliases = ["auto"]
+
+[access]
+trusted = ["uid:{uid}"]
+
+[tiers.free]
+[tiers.pro]
 """
-"""A cascade over the scripted upstream. `{url}`, `{socket}` and `{folder}` are filled in."""
+"""A cascade over the scripted upstream. `{url}`, `{socket}`, `{folder}`
+and `{uid}` are filled in; the test's own user is trusted."""
 
 
 def parse(text: str, **env: str) -> Config:
