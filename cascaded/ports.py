@@ -1,6 +1,6 @@
 """What the floors need of the world, as protocols. `daemon.py` alone knows who fills them."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -201,4 +201,44 @@ class Sink(Protocol):
 
     def record(self, request: Request, outcome: Outcome) -> None:
         """Must neither block nor raise."""
+        ...
+
+
+class Store(Protocol):
+    """Ordered bytes: keys sort as bytes do. Thread-safe; every method is short and blocks on
+    the disk. Raises `StoreError`, and nothing else, when the disk or the store's bound says no;
+    what was written before stays readable."""
+
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write all or none; on disk when it returns. An existing key is replaced."""
+        ...
+
+    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """The values at one moment, in the order of the keys; `None` where there is none."""
+        ...
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """The first `limit` pairs with `start <= key < end`; from the end, if `reverse`."""
+        ...
+
+    def delete_many(self, keys: Iterable[bytes]) -> int:
+        """Forget these, all or none; how many there were."""
+        ...
+
+    def delete_range(self, start: bytes, end: bytes, limit: int) -> int:
+        """Forget the first `limit` keys with `start <= key < end`; how many there were."""
+        ...
+
+    def count(self) -> int:
+        """Keys in the store."""
+        ...
+
+    def size_bytes(self) -> int:
+        """Bytes of the disk that it uses, with room that was given back to it."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; later calls raise `StoreError`."""
         ...

@@ -15,7 +15,7 @@ from cascaded.ports import Call, Clock, ProviderTraits
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.result import Billing
-from cascaded.types.secret import Secret
+from cascaded.types.secret import HIDDEN, Secret
 from cascaded.wire.openai_chat import UpstreamSaidError, WireError, parse_event
 from cascaded.wire.sse import DONE, SseError, SseReader
 
@@ -89,7 +89,11 @@ class OpenAICompatible:
 
     async def _send(self, call: Call) -> aiohttp.ClientResponse:
         """The head of the answer, its status checked."""
-        session = self._session or self._open()
+        try:
+            session = self._session or self._open()
+        except OSError as fault:
+            words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
+            raise self._error("upstream_connect", words, "not_billed") from None
         response = await session.post(
             self._url,
             data=msgspec.json.encode(call.fields),
@@ -136,7 +140,7 @@ class OpenAICompatible:
         billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
         return ProviderError(
             _code_of(status),
-            f"provider '{self.name}' answered {status}: {_message_of(body)}",
+            self._told(f"answered {status}: {_message_of(body)}"),
             billing="unknown" if billed else "not_billed",
             status=status,
             retry_after_s=_retry_after(response.headers, self._clock),
@@ -146,13 +150,15 @@ class OpenAICompatible:
     async def _whole(self, call: Call) -> Event:
         """A plain answer."""
         limit = self._endpoint.max_response_bytes
-        body = b""
+        parts: list[bytes] = []
+        size = 0
         async with await self._send(call) as response:
             while part := await response.content.readany():
-                body = body + part if body else part
-                if len(body) > limit:
+                parts.append(part)
+                size += len(part)
+                if size > limit:
                     raise WireError(f"its answer is longer than {limit} bytes")
-        return parse_event(body, whole=True)
+        return parse_event(b"".join(parts), whole=True)
 
     async def _chunks(
         self, response: aiohttp.ClientResponse, patience: "_Patience"
@@ -178,7 +184,12 @@ class OpenAICompatible:
     def _error(
         self, code: str, what: str, billing: Billing, status: int | None = None
     ) -> ProviderError:
-        return ProviderError(code, f"provider '{self.name}' {what}", billing=billing, status=status)
+        return ProviderError(code, self._told(what), billing=billing, status=status)
+
+    def _told(self, what: str) -> str:
+        """A message for callers. Upstreams have been seen to repeat the key that they refuse."""
+        key = self._endpoint.api_key
+        return f"provider '{self.name}' {what.replace(key.reveal(), HIDDEN) if key else what}"
 
     def _explain(self, fault: Exception) -> ProviderError:
         """The transport's fault in our words. Unbilled only where nothing can have been sent."""
@@ -257,7 +268,7 @@ def _message_of(body: bytes) -> str:
     """The upstream's own words, or the start of what it sent instead."""
     try:
         return msgspec.json.decode(body, type=_ErrorBody).error.message
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body[:MAX_QUOTED_BYTES].decode(errors="replace")
 
 

@@ -19,6 +19,8 @@ MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
 MAX_USAGE_TOKENS = 1_000_000_000
 """A provider that claims to have used more in one call talks nonsense."""
+MAX_ERROR_CHARACTERS = 500
+"""How much of an upstream's own words about an error is kept."""
 
 Fields = dict[str, msgspec.Raw]
 ABSENT = msgspec.Raw(b"")
@@ -328,18 +330,26 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
 
 
 def _error_message(error: msgspec.Raw) -> str:
-    content: Any = msgspec.json.decode(error)
+    try:
+        content: Any = msgspec.json.decode(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        content = bytes(error)[:MAX_ERROR_CHARACTERS].decode(errors="replace")
     if isinstance(content, dict):
         content = content.get("message", content)
-    return str(content)[:500]
+    return str(content)[:MAX_ERROR_CHARACTERS]
 
 
-def _usage(usage: _Usage) -> Usage:
+def _usage(usage: _Usage) -> Usage | None:
+    """`None` where a total is missing or a count is absurd: that is no statement of what was
+    used."""
+    input_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
+    if input_tokens is None or output_tokens is None:
+        return None
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
     counts = (
-        usage.prompt_tokens,
-        usage.completion_tokens,
+        input_tokens,
+        output_tokens,
         into.cached_tokens,
         into.cache_write_tokens,
         into.audio_tokens,
@@ -347,10 +357,10 @@ def _usage(usage: _Usage) -> Usage:
         out.reasoning_tokens,
     )
     if any(count is not None and not 0 <= count <= MAX_USAGE_TOKENS for count in counts):
-        raise WireError("its usage is absurd")
+        return None
     return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         cache_read_tokens=into.cached_tokens or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
         input_audio_tokens=into.audio_tokens or 0,

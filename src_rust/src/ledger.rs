@@ -5,7 +5,6 @@
 //! wait for each other. Calls that wait for a disk give the GIL up.
 
 use std::collections::HashMap;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -609,7 +608,7 @@ impl Ledger {
 
     /// A descriptor that is readable when `durable_seq` rose or the journal failed, or `None`.
     fn event_fd(&self) -> Option<i32> {
-        self.0.event_fd().map(|fd| fd.as_raw_fd())
+        self.0.event_fd()
     }
 
     /// Makes the descriptor unreadable until the next event.

@@ -10,7 +10,7 @@ import pytest
 
 import cascaded
 from tests.support.daemon import CASCADE, Daemon, daemon_with
-from tests.support.upstream import Fails, Hangs, Resets, Says, Upstream
+from tests.support.upstream import Behaviour, Fails, Hangs, Resets, Says, Upstream
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 GOOD = "The capital of France is Paris."
@@ -273,7 +273,14 @@ async def test_a_thousand_callers_race_for_a_budget_of_a_hundred(upstream: Upstr
 @pytest.mark.parametrize("stream", [False, True])
 def test_storms_leave_the_books_right(upstream: Upstream, stream: bool) -> None:
     """Answers, errors, resets and hangs in turn: posted + unknown is never below the bill."""
-    storm = [Says(GOOD), Fails(500), Resets(), Hangs(), Resets(after_chunks=1), Says(GOOD)]
+    storm: list[Behaviour] = [
+        Says(GOOD),
+        Fails(500),
+        Resets(),
+        Hangs(),
+        Resets(after_chunks=1),
+        Says(GOOD),
+    ]
     with daemon_with(CASCADE + RACE, url=upstream.url) as daemon:
         statuses = []
         for behaviour in storm:

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascaded.policy.pricing import (
-    Plan,
     affordable_output,
     cost,
     output_bound,
@@ -13,6 +12,7 @@ from cascaded.policy.pricing import (
     price_table_hash,
     worst_cost,
 )
+from cascaded.types.decision import Plan
 from cascaded.types.model import Ladder, Model, Price, Rates, RatesAbove, Rung
 from cascaded.types.usage import Usage
 

@@ -1,5 +1,12 @@
 """The durable ledger in Python: what crosses the boundary, and who is woken."""
 
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +16,7 @@ from cascaded import _core
 from cascaded.state import ledger as ledger_module
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Refusal
-from cascaded.types.errors import HoldError, LedgerFaultError
+from cascaded.types.errors import HoldError, LedgerFaultError, LedgerOpenError
 from cascaded.types.limits import (
     Admitted,
     BudgetLimit,
@@ -18,6 +25,7 @@ from cascaded.types.limits import (
     Demand,
     Denial,
     Existing,
+    HoldStatus,
     Limits,
     RateLimit,
 )
@@ -25,10 +33,13 @@ from cascaded.types.model import Model
 from cascaded.types.result import Attempt, Billing
 from cascaded.types.usage import Usage
 
+ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000
 START = 1_780_401_600 * SECOND
 """2026-06-02, a Tuesday, noon UTC."""
 SEGMENT_BYTES = 1 << 20
+HEADER = 4096
+"""Bytes of a segment before its first record."""
 KEY = (b"k" * 16, b"b" * 16)
 
 
@@ -397,3 +408,258 @@ async def test_a_closed_ledger_refuses(clock: _core.ManualClock) -> None:
         ledger.set_limits(Limits((budget(1),)), reload=False)
     with pytest.raises(LedgerFaultError, match="closed"):
         ledger.peek(demand(5))
+
+
+def opened(folder: Path, clock: _core.ManualClock, checkpoint_ms: int = 3_600_000) -> DurableLedger:
+    return DurableLedger.open(
+        folder,
+        asyncio.get_running_loop(),
+        clock=clock,
+        checkpoint_ms=checkpoint_ms,
+        segment_bytes=SEGMENT_BYTES,
+    )
+
+
+async def test_what_was_durable_is_there_after_a_crash(
+    tmp_path: Path, clock: _core.ManualClock
+) -> None:
+    ledger = opened(tmp_path / "state", clock)
+    day = budget(100)
+    settled, open_hold = admitted(ledger, demand(10, day)), admitted(ledger, demand(20, day))
+    receipt = ledger.settle(settled.hold, [attempt("billed", 7)])
+    await asyncio.gather(ledger.durable(open_hold.seq), ledger.durable(receipt.seq))
+    await ledger.durable(receipt.seq)
+    shutil.copytree(tmp_path / "state", tmp_path / "crashed")
+    ledger.close()
+
+    again = opened(tmp_path / "crashed", clock)
+    assert again.recovered is not None
+    assert (again.recovered.records, again.recovered.charged) == (3, 1)
+    counter = only(again.counters("user", "u"))
+    assert (counter.posted, counter.held, counter.unknown) == (7, 0, 20)
+    (hold,) = again.unresolved()
+    assert (hold.hold, hold.state, hold.unknown) == (open_hold.hold, "unknown", 20)
+    assert again.spend() == {"posted": 0, "held": 0, "unknown": 20}
+    await again.durable(again.adjust(hold.hold, 3).seq)
+    again.close()
+
+    once_more = opened(tmp_path / "crashed", clock)
+    assert once_more.recovered is not None
+    assert (once_more.recovered.records, once_more.recovered.charged) == (0, 0)
+    assert only(once_more.counters()).posted == 10
+    once_more.close()
+
+
+async def test_checkpoints_are_written_and_replace_the_records(
+    tmp_path: Path, clock: _core.ManualClock
+) -> None:
+    ledger = opened(tmp_path / "state", clock)
+    for _ in range(50):
+        ledger.settle(admitted(ledger, demand(10, budget(None))).hold, [attempt("billed", 1)])
+    await asyncio.to_thread(ledger.checkpoint)
+    assert ledger.stats()["checkpoints"] == 1
+    shutil.copytree(tmp_path / "state", tmp_path / "crashed")
+    await asyncio.to_thread(ledger.backup, tmp_path / "backup")
+    with pytest.raises(LedgerFaultError, match="already there"):
+        ledger.backup(tmp_path / "backup")
+    ledger.close()
+    assert DurableLedger.verify(tmp_path / "backup")["gap"] == 1
+    assert DurableLedger.verify(tmp_path / "crashed")["records"] == 0
+    with pytest.raises(LedgerOpenError) as caught:
+        opened(tmp_path / "backup", clock)
+    assert caught.value.kind == "gap"
+    again = opened(tmp_path / "crashed", clock)
+    assert only(again.counters()).posted == 50
+    again.close()
+
+
+async def test_a_second_process_is_refused(tmp_path: Path, clock: _core.ManualClock) -> None:
+    ledger = opened(tmp_path, clock)
+    with pytest.raises(LedgerOpenError, match=str(os.getpid())) as caught:
+        opened(tmp_path, clock)
+    assert caught.value.kind == "locked"
+    with pytest.raises(LedgerOpenError, match="stop it first"):
+        DurableLedger.verify(tmp_path)
+    ledger.close()
+
+
+async def test_a_damaged_journal_does_not_start_and_says_what_to_do(
+    tmp_path: Path, clock: _core.ManualClock
+) -> None:
+    ledger = opened(tmp_path / "state", clock)
+    for _ in range(20):
+        await ledger.durable(admitted(ledger, demand(10, budget(None))).seq)
+    shutil.copytree(tmp_path / "state", tmp_path / "crashed")
+    ledger.close()
+    files = [path for path in (tmp_path / "crashed").iterdir() if path.is_file()]
+    written = max(files, key=lambda path: len(path.read_bytes()[HEADER:].rstrip(b"\0")))
+    content = bytearray(written.read_bytes())
+    content[HEADER + 24] ^= 0xFF
+    written.write_bytes(content)
+    with pytest.raises(LedgerOpenError, match=r"Restore a backup .* or cut") as caught:
+        opened(tmp_path / "crashed", clock)
+    assert caught.value.kind == "damaged"
+
+
+async def test_a_waiter_that_left_wakes_nobody_else(
+    tmp_path: Path, clock: _core.ManualClock
+) -> None:
+    ledger = opened(tmp_path, clock)
+    held = admitted(ledger, demand(1))
+    left = asyncio.ensure_future(ledger.durable(held.seq))  # noqa: TID251
+    stays = asyncio.ensure_future(ledger.durable(held.seq))  # noqa: TID251
+    await asyncio.sleep(0)
+    left.cancel()
+    await asyncio.wait_for(stays, 5)
+    assert left.cancelled() or left.done()
+    ledger.close()
+
+
+class FaultyCore:
+    """A core whose journal fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+
+    def fail(self) -> None:
+        self.why = "the journal's flush failed"
+        os.eventfd_write(self.fd, 1)
+
+    def event_fd(self) -> int:
+        return self.fd
+
+    def clear_event(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+
+    def durable_seq(self) -> int:
+        return 7
+
+    def fault(self) -> str | None:
+        return self.why
+
+    def checkpoint(self) -> None:
+        raise _core.LedgerFault("no space")
+
+    def close(self) -> None:
+        raise _core.LedgerFault("not all is on the disk")
+
+
+async def test_a_fault_fails_everybody_who_waits() -> None:
+    core = FaultyCore()
+    ledger = DurableLedger(core, asyncio.get_running_loop())  # type: ignore[arg-type]
+    await ledger.durable(7)
+    waiting = [asyncio.ensure_future(ledger.durable(8)) for _ in range(3)]  # noqa: TID251
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    core.fail()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(one, LedgerFaultError) for one in results[1:])
+    with pytest.raises(LedgerFaultError, match="flush"):
+        await ledger.durable(8)
+    with pytest.raises(LedgerFaultError, match="space"):
+        ledger.checkpoint()
+    with pytest.raises(LedgerFaultError, match="not all"):
+        ledger.close()
+    os.close(core.fd)
+
+
+async def test_closing_fails_who_still_waits() -> None:
+    core = FaultyCore()
+    ledger = DurableLedger(core, asyncio.get_running_loop())  # type: ignore[arg-type]
+    waiting = asyncio.ensure_future(ledger.durable(8))  # noqa: TID251
+    await asyncio.sleep(0)
+    with pytest.raises(LedgerFaultError, match="not all"):
+        ledger.close()
+    with pytest.raises(LedgerFaultError, match="closed"):
+        await waiting
+    os.close(core.fd)
+
+
+CALLER = """
+import asyncio, pathlib, random, sys
+from cascaded.state.ledger import DurableLedger
+from cascaded.types.limits import BudgetLimit, Choice, Demand, Limits
+from cascaded.types.model import Model
+from cascaded.types.result import Attempt
+
+model = Model(name="m", provider="p", upstream_name="m")
+chance = random.Random(int(sys.argv[2]))
+user = BudgetLimit(scope="user", id="u", window="total", limit_nano_usd=None)
+asked = Demand(menu=(Choice(nano_usd=100, tokens=1),), limits=Limits((user,)))
+
+async def call(ledger):
+    held = ledger.admit(asked)
+    await ledger.durable(held.seq)
+    print("held", held.hold, flush=True)
+    if chance.random() < 0.7:
+        cost = chance.randrange(100)
+        spent = Attempt(rung=0, model=model, cost_nano_usd=cost)
+        await ledger.durable(ledger.settle(held.hold, [spent]).seq)
+        print("settled", held.hold, cost, flush=True)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    ledger = DurableLedger.open(
+        pathlib.Path(sys.argv[1]), loop, checkpoint_ms=3, segment_bytes=1 << 20
+    )
+    while True:
+        await asyncio.gather(*[call(ledger) for _ in range(chance.randrange(1, 20))])
+
+asyncio.run(main())
+"""
+
+
+def killed_run(folder: Path, seed: int) -> tuple[set[int], dict[int, int]]:
+    """Holds and settlements that a caller, killed at a random moment, was told are durable."""
+    command = [sys.executable, "-c", CALLER, str(folder), str(seed)]
+    caller = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert caller.stdout is not None
+    held, settled = set(), {}
+    until = random.Random(seed).randrange(1, 800)
+    for _, line in zip(range(until), caller.stdout, strict=False):
+        kind, hold, *cost = line.split()
+        if kind == "held":
+            held.add(int(hold))
+        else:
+            settled[int(hold)] = int(cost[0])
+    caller.kill()
+    caller.stdout.close()
+    caller.wait()
+    assert held, "it died before it was killed"
+    return held, settled
+
+
+async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    posted = charged = 0
+    loop = asyncio.get_running_loop()
+    for seed in range(5):
+        before = {hold.hold for hold in opened_holds(tmp_path, loop)} if seed else set()
+        held, settled = killed_run(tmp_path, seed)
+        ledger = DurableLedger.open(tmp_path, loop, segment_bytes=SEGMENT_BYTES)
+        unknown = {hold.hold: hold for hold in ledger.unresolved()}
+        assert {hold.state for hold in unknown.values()} <= {"unknown"}
+        assert {hold.unknown for hold in unknown.values()} <= {100}
+        assert not unknown.keys() & settled.keys(), "what was settled stays settled"
+        counter = only(ledger.counters("user", "u"))
+        assert counter.held == 0
+        assert counter.unknown == 100 * len(unknown)
+        # What was durable and not told of may be there too; what was told of must be.
+        assert counter.posted >= posted + sum(settled.values())
+        assert before <= unknown.keys()
+        missing = held - unknown.keys() - settled.keys()
+        assert counter.posted - posted - sum(settled.values()) <= 100 * len(missing)
+        posted, charged = counter.posted, counter.unknown
+        ledger.close()
+    assert posted > 0
+    assert charged > 0
+
+
+def opened_holds(folder: Path, loop: asyncio.AbstractEventLoop) -> list[HoldStatus]:
+    ledger = DurableLedger.open(folder, loop, segment_bytes=SEGMENT_BYTES)
+    try:
+        return ledger.unresolved()
+    finally:
+        ledger.close()

@@ -1,10 +1,10 @@
 //! The ledger as its callers see it: every call takes the mutex once, and none waits for a disk.
 
 use std::collections::HashSet;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use cascaded_core::ledger::{
@@ -71,7 +71,10 @@ pub(crate) struct State {
 pub(crate) struct Shared {
     pub(crate) number: u64,
     pub(crate) state: Mutex<State>,
-    pub(crate) journal: Option<Journal>,
+    /// `None` in memory, and after the end.
+    journal: RwLock<Option<Arc<Journal>>>,
+    /// What is durable once there is no journal: in memory, everything.
+    ended_seq: AtomicU64,
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) keeper: Mutex<Keeper>,
     pub(crate) bell: Bell,
@@ -91,7 +94,8 @@ impl Shared {
         Self {
             number: ENGINES.fetch_add(1, Relaxed),
             state: Mutex::new(state),
-            journal,
+            journal: RwLock::new(journal.map(Arc::new)),
+            ended_seq: AtomicU64::new(Seq::MAX),
             clock,
             keeper: Mutex::new(Keeper::default()),
             bell: Bell::default(),
@@ -103,6 +107,26 @@ impl Shared {
     pub(crate) fn lock(&self) -> Result<MutexGuard<'_, State>, Unavailable> {
         let broken = |_| Unavailable::Faulted("the ledger panicked: restart to recover".to_owned());
         self.state.lock().map_err(broken)
+    }
+
+    pub(crate) fn journal(&self) -> Option<Arc<Journal>> {
+        let journal = self.journal.read().unwrap_or_else(PoisonError::into_inner);
+        journal.clone()
+    }
+
+    /// Closes the journal and lets go of it, so that the folder can be opened again.
+    fn end(&self) -> Result<(), String> {
+        if let Ok(mut state) = self.lock() {
+            state.closed = true;
+        }
+        let Some(journal) = self.journal() else {
+            return Ok(());
+        };
+        let closed = journal.close();
+        self.ended_seq.store(journal.durable_seq(), Relaxed);
+        let mut place = self.journal.write().unwrap_or_else(PoisonError::into_inner);
+        *place = None;
+        closed.map_err(|fault| fault.to_string())
     }
 
     /// The state, for a change.
@@ -193,8 +217,10 @@ impl Engine {
             idempotency,
             price_hash,
         };
-        let journal = self.shared.journal.as_ref();
-        let admission = state.with(journal, |ledger, sink| ledger.admit(at, &demand, sink))?;
+        let journal = self.shared.journal();
+        let admission = state.with(journal.as_deref(), |ledger, sink| {
+            ledger.admit(at, &demand, sink)
+        })?;
         if let Admission::Admitted(admitted) = &admission {
             limits.learn(&admitted.counters, &admitted.rates);
             state.spend.reserved(admitted.amount);
@@ -229,7 +255,7 @@ impl Engine {
         let at = state.look(&*self.shared.clock);
         let changes = limits.resolve(&state.ledger);
         if !changes.is_empty() {
-            state.with(self.shared.journal.as_ref(), |ledger, sink| {
+            state.with(self.shared.journal().as_deref(), |ledger, sink| {
                 ledger.set_limits(at, &changes, false, sink)
             })?;
         }
@@ -248,7 +274,7 @@ impl Engine {
     ) -> Result<Resolved, EngineError> {
         let mut state = self.shared.change()?;
         let at = state.look(&*self.shared.clock);
-        let receipt = state.with(self.shared.journal.as_ref(), |ledger, sink| {
+        let receipt = state.with(self.shared.journal().as_deref(), |ledger, sink| {
             ledger.settle(at, hold, attempts, tokens, sink)
         })?;
         state.spend.resolved(&receipt);
@@ -262,7 +288,7 @@ impl Engine {
     pub fn release(&self, hold: u64) -> Result<Resolved, EngineError> {
         let mut state = self.shared.change()?;
         let at = state.look(&*self.shared.clock);
-        let receipt = state.with(self.shared.journal.as_ref(), |ledger, sink| {
+        let receipt = state.with(self.shared.journal().as_deref(), |ledger, sink| {
             ledger.release(at, hold, sink)
         })?;
         state.spend.resolved(&receipt);
@@ -277,7 +303,7 @@ impl Engine {
         let mut state = self.shared.change()?;
         let at = state.look(&*self.shared.clock);
         let before = state.ledger.hold_status(hold).map_or(0, |one| one.unknown);
-        let receipt = state.with(self.shared.journal.as_ref(), |ledger, sink| {
+        let receipt = state.with(self.shared.journal().as_deref(), |ledger, sink| {
             ledger.adjust(at, hold, None, posted, sink)
         })?;
         state.spend.adjusted(before, &receipt);
@@ -305,7 +331,7 @@ impl Engine {
             .collect();
         let mut state = self.shared.change()?;
         let at = state.look(&*self.shared.clock);
-        let changed = state.with(self.shared.journal.as_ref(), |ledger, sink| {
+        let changed = state.with(self.shared.journal().as_deref(), |ledger, sink| {
             ledger.set_limits(at, &changes, reload, sink)
         })?;
         Ok((changed, state.outbox.last_seq()))
@@ -354,7 +380,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when the ledger is broken.
     pub fn stats(&self) -> Result<Stats, EngineError> {
-        let journal = self.shared.journal.as_ref().map(Journal::stats);
+        let journal = self.shared.journal().map(|journal| journal.stats());
         let keeper = self.shared.bell.stats();
         let mut state = self.shared.lock()?;
         state.look(&*self.shared.clock);
@@ -379,31 +405,32 @@ impl Engine {
 
     /// The last sequence that survives a crash; in memory, every one.
     pub fn durable_seq(&self) -> Seq {
-        self.shared
-            .journal
-            .as_ref()
-            .map_or(Seq::MAX, Journal::durable_seq)
+        self.shared.journal().map_or_else(
+            || self.shared.ended_seq.load(Relaxed),
+            |journal| journal.durable_seq(),
+        )
     }
 
     /// A descriptor that is readable when `durable_seq` rose or the journal failed; in memory
-    /// there is none. Valid as long as the engine.
-    pub fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.shared.journal.as_ref().map(Journal::event_fd)
+    /// there is none. Valid until the end.
+    pub fn event_fd(&self) -> Option<RawFd> {
+        let journal = self.shared.journal()?;
+        Some(journal.event_fd().as_raw_fd())
     }
 
     /// Makes the descriptor unreadable until the next event; look at `durable_seq` afterwards.
     pub fn clear_event(&self) {
-        if let Some(journal) = &self.shared.journal {
+        if let Some(journal) = self.shared.journal() {
             journal.clear_event();
         }
     }
 
     /// Why the ledger works no more, if it does not.
     pub fn fault(&self) -> Option<String> {
-        if let Err(why) = self.shared.lock() {
+        if let Err(why) = self.shared.change() {
             return Some(why.to_string());
         }
-        let fault = self.shared.journal.as_ref()?.fault()?;
+        let fault = self.shared.journal()?.fault()?;
         Some(fault.to_string())
     }
 
@@ -420,7 +447,7 @@ impl Engine {
     /// # Errors
     /// [`CheckpointError`]; `None` in memory, where there is nothing to copy.
     pub fn backup(&self, path: &Path) -> Option<Result<Backup, CheckpointError>> {
-        Some(self.shared.journal.as_ref()?.backup(path))
+        Some(self.shared.journal()?.backup(path))
     }
 
     /// What past windows came to, as of the last checkpoint. Reads the disk.
@@ -428,7 +455,7 @@ impl Engine {
     /// # Errors
     /// [`CheckpointError`] of the store.
     pub fn day_totals(&self) -> Result<Vec<DayTotal>, CheckpointError> {
-        let Some(journal) = &self.shared.journal else {
+        let Some(journal) = self.shared.journal() else {
             return Ok(Vec::new());
         };
         let entries = journal.entries(cascaded_journal::Table::Days);
@@ -455,11 +482,7 @@ impl Engine {
         // A panic in the keeper has left its mark on what it held.
         let _ = thread.join();
         let last = self.shared.keep();
-        if let Ok(mut state) = self.shared.lock() {
-            state.closed = true;
-        }
-        let closed = self.shared.journal.as_ref().map_or(Ok(()), Journal::close);
-        closed.map_err(|fault| fault.to_string()).and(last)
+        self.shared.end().and(last)
     }
 }
 

@@ -131,10 +131,11 @@ impl Shared {
     }
 
     fn sweep(&self, keeper: &mut Keeper) -> Result<(), String> {
+        let journal = self.journal();
         for _ in 0..SWEEP_STEPS {
             let mut state = self.lock().map_err(|why| why.to_string())?;
             let at = state.look(&*self.clock);
-            let swept = state.with(self.journal.as_ref(), |ledger, sink| {
+            let swept = state.with(journal.as_deref(), |ledger, sink| {
                 ledger.sweep(at, keeper.place, SWEEP_STEP, sink)
             });
             // A sweep that the journal has no room for is done another time.
@@ -150,14 +151,14 @@ impl Shared {
         let began = Instant::now();
         let upto_seq = self.take(keeper)?;
         let pause_ns = nanoseconds(began);
-        let Some(journal) = &self.journal else {
+        let Some(journal) = self.journal() else {
             keeper.pending.clear();
             return Ok(());
         };
         if journal.checkpoint_seq() == Some(upto_seq) {
             return Ok(());
         }
-        write(journal, keeper, upto_seq)?;
+        write(&journal, keeper, upto_seq)?;
         let mut stats = self
             .bell
             .stats
@@ -175,9 +176,9 @@ impl Shared {
     fn take(&self, keeper: &mut Keeper) -> Result<Seq, String> {
         let (changes, totals, upto_seq) = {
             let mut state = self.lock().map_err(|why| why.to_string())?;
-            if let Some(journal) = &self.journal {
+            if let Some(journal) = self.journal() {
                 // What has no room yet keeps waiting; the checkpoint waits for it below.
-                let _ = state.outbox.flush(journal);
+                let _ = state.outbox.flush(&journal);
             }
             let changes = state.ledger.take_snapshot_changes();
             let totals = state.ledger.take_window_totals();

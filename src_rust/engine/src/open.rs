@@ -144,15 +144,15 @@ impl Shared {
     fn charge_open(&self) -> Result<usize, EngineError> {
         let mut state = self.lock()?;
         let at = state.look(&*self.clock);
-        let journal = self.journal.as_ref();
-        let charged = state.with(journal, |ledger, sink| ledger.recover(at, sink))?;
+        let journal = self.journal();
+        let charged = state.with(journal.as_deref(), |ledger, sink| ledger.recover(at, sink))?;
         state.spend.unknown = state.ledger.census().unknown;
         let Some(journal) = journal else {
             return Ok(charged);
         };
         // There may be more of them than the journal's queue takes at once.
         let deadline = Instant::now() + RECOVERY_WAIT;
-        while let Err(why) = state.outbox.flush(journal) {
+        while let Err(why) = state.outbox.flush(&journal) {
             if matches!(why, Unavailable::Faulted(_)) || Instant::now() > deadline {
                 return Err(why.into());
             }
