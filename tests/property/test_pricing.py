@@ -196,7 +196,11 @@ def test_a_plan_keeps_its_caps_and_a_refusal_is_needed(
         * worst_cost(
             rung.model.price,
             input_tokens,
-            output_bound(rung.model, found.max_output_tokens),
+            output_bound(
+                rung.model,
+                found.max_output_tokens,
+                beside_input=input_tokens if asked is None else None,
+            ),
             choices,
         )
         for rung, count in zip(rungs, calls, strict=True)
