@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import uvloop
 from aiohttp import web
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from cascaded.adapters import package_data
 from cascaded.adapters.clock import SystemClock
@@ -28,13 +28,16 @@ from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
 from cascaded.adapters.unix_socket import SocketError, listen
 from cascaded.api.auth import Gate, digests
+from cascaded.api.money import Desk
 from cascaded.api.server import Limits, Services, Status, application
 from cascaded.config import Config, schema
 from cascaded.models.catalogue import UnknownModelError, find
 from cascaded.models.folder import models_folder, weights_path
 from cascaded.pipeline.cascade import Climber
-from cascaded.pipeline.order import Parts, stages
+from cascaded.pipeline.order import Parts, deciding, stages
 from cascaded.pipeline.run import Pipeline
+from cascaded.policy.access.identity import AccessRules
+from cascaded.policy.limits import LimitBook, explain, limits_for, named_limits
 from cascaded.policy.pricing import Catalogue, CatalogueEntry
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies, vocabulary_of
@@ -46,7 +49,10 @@ from cascaded.providers.embedded.provider import (
     EmbeddedProvider,
 )
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
-from cascaded.state.memory_ledger import MemoryLedger
+from cascaded.state.ledger import DurableLedger
+from cascaded.types.decision import Refusal
+from cascaded.types.errors import LedgerOpenError
+from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.secret import Secret
 
@@ -61,6 +67,7 @@ CANCEL_AFTER_S = 0.001
 """What the server waits after the drain before it cancels; 0 would mean for ever."""
 SETTLE_WITHIN_S = 2.0
 """What cancelled calls get to hang up and settle."""
+EXPIRE_EVERY_S = 5.0
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
 PRICES = "prices.json.gz"
@@ -119,7 +126,7 @@ def _log(config: schema.Log, clock: Clock) -> Iterator[JsonLog]:
 async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack) -> Services:
     """Everything that the handlers need, put together."""
     status = Status()
-    ledger = MemoryLedger()
+    ledger = await _ledger(config.ledger, log, stack)
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
     sinks = DeferredSinks(metrics, log)
     stack.callback(sinks.hand_on)
@@ -132,19 +139,50 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     providers = _providers(config, clock)
     for provider in providers.values():
         stack.push_async_callback(provider.close)
-    pipeline = Pipeline(
-        stages=stages(
-            Parts(
-                choose=book.choose,
-                guardrail=NoGuardrail(),
-                cache=NoCache(),
-                vocabularies=vocabularies,
-                offload=offload,
-                ledger=ledger,
-                default_max_output_tokens=config.cascade.default_max_output_tokens,
-                max_prompt_bytes=config.cascade.max_prompt_bytes,
-            )
+    limit_book = LimitBook(
+        base=config.limits.base,
+        scopes=config.limits.scopes,
+        tags=config.limits.tag_quotas,
+        tiers=config.tier_configs(),
+    )
+    ledger.set_limits(named_limits(limit_book), reload=True)
+
+    def explain_now(denial: Denial, caller: Caller) -> Refusal:
+        return explain(denial, caller, limit_book, now_ns=clock.wall_ns())
+
+    parts = Parts(
+        access=AccessRules(
+            trusted=frozenset(config.access.trusted),
+            default_tier=config.access.default_tier,
+            tiers=frozenset(limit_book.tiers),
+            known_users=frozenset(config.limits.users.ids),
+            unknown_user=config.access.unknown_user,
+            declared_tags=frozenset(config.limits.tags),
         ),
+        limits_for=partial(limits_for, book=limit_book),
+        tiers=limit_book.tiers,
+        explain=explain_now,
+        choose=book.choose,
+        cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
+        guardrail=NoGuardrail(),
+        cache=NoCache(),
+        vocabularies=vocabularies,
+        offload=offload,
+        ledger=ledger,
+        default_max_output_tokens=config.cascade.default_max_output_tokens,
+        max_prompt_bytes=config.cascade.max_prompt_bytes,
+    )
+    desk = Desk(
+        ledger=ledger,
+        clock=clock,
+        access=parts.access,
+        limits_for=parts.limits_for,
+        explain=explain_now,
+        deciding=deciding(parts),
+    )
+    stack.callback(_Every(EXPIRE_EVERY_S, desk.expire).cancel)
+    pipeline = Pipeline(
+        stages=stages(parts),
         climber=Climber(
             providers=providers,
             vocabularies=vocabularies,
@@ -162,6 +200,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     return Services(
         version=version("cascaded"),
         pipeline=pipeline,
+        desk=desk,
         gate=Gate(own_uid=os.getuid(), tcp_key_digests=digests(config.server.tcp_keys)),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
@@ -177,6 +216,37 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         metrics_without_key=config.server.metrics_without_key,
         log_fault=log.fault,
     )
+
+
+async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) -> DurableLedger:
+    """Open the state folder; a crash's open holds are charged, and said."""
+    assert config.dir is not None  # the config's defaults fill it in
+    try:
+        ledger = DurableLedger.open(Path(config.dir), asyncio.get_running_loop())
+    except LedgerOpenError as error:
+        raise StartError(f"ledger.dir {config.dir}: {error}") from None
+    stack.callback(ledger.close)
+    recovered = ledger.recovered
+    if recovered is not None:
+        log.write("info", "ledger_open", dir=config.dir, **asdict(recovered))
+    return ledger
+
+
+class _Every:
+    """Work that is done again and again on the event loop."""
+
+    def __init__(self, seconds: float, work: Callable[[], object]) -> None:
+        self._seconds = seconds
+        self._work = work
+        self._next = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+    def _tick(self) -> None:
+        self._next = asyncio.get_running_loop().call_later(self._seconds, self._tick)
+        self._work()
+
+    def cancel(self) -> None:
+        """No more of it."""
+        self._next.cancel()
 
 
 async def _open_doors(

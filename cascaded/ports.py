@@ -5,11 +5,23 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.decision import Decision, Refusal
 from cascaded.types.event import Event
+from cascaded.types.limits import (
+    Admitted,
+    CounterStatus,
+    Demand,
+    Denial,
+    Existing,
+    HoldStatus,
+    Limits,
+    Peek,
+    Receipt,
+    Scope,
+)
 from cascaded.types.model import Model
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Outcome
+from cascaded.types.result import Attempt, Billing, Outcome
 
 T = TypeVar("T")
 
@@ -98,18 +110,57 @@ class Reply(Protocol):
 
 
 class Ledger(Protocol):
-    """Holds and spend. Synchronous on purpose: a cancellation cannot split a settlement."""
+    """Holds, spend and rates. Synchronous on purpose: a cancellation cannot split a settlement."""
 
-    def reserve(self, request: Request, nano_usd: int) -> Hold | Refusal:
-        """Set the worst case aside, or say why not."""
+    def admit(self, demand: Demand) -> Admitted | Existing | Denial | Refusal:
+        """Take the first choice that every limit allows, money and rates together, or none.
+
+        A `Refusal` says that the ledger itself cannot take it: full, at fault, or an idempotency
+        key that was used for another body.
+        """
         ...
 
-    async def durable(self, hold: Hold) -> None:
-        """Return once the hold survives a crash; nothing is sent to a provider before."""
+    def peek(self, demand: Demand) -> Peek:
+        """What `admit` would say, and how every limit looks. Takes nothing."""
         ...
 
-    def settle(self, hold: Hold, attempts: Sequence[Attempt]) -> None:
-        """Post what the attempts cost and give back the rest. A hold resolves once."""
+    async def durable(self, seq: int) -> None:
+        """Return once this survives a crash. Raises `LedgerFaultError`."""
+        ...
+
+    def settle(self, hold: int, attempts: Sequence[Attempt]) -> Receipt:
+        """Post what the attempts cost and give back the rest. A hold resolves once.
+
+        Raises `HoldError` for a hold that is not open.
+        """
+        ...
+
+    def post(self, hold: int, nano_usd: int, billing: Billing) -> Receipt:
+        """Settle a hold at what somebody else's call cost, or may have cost. Raises `HoldError`."""
+        ...
+
+    def release(self, hold: int) -> Receipt:
+        """Give a hold back, of which nothing was sent. Raises `HoldError`."""
+        ...
+
+    def adjust(self, hold: int, nano_usd: int) -> Receipt:
+        """What an unknown really cost, by later evidence. Raises `HoldError`."""
+        ...
+
+    def set_limits(self, limits: Limits, *, reload: bool) -> int:
+        """Set limits, all at once; with `reload`, file limits that are absent end."""
+        ...
+
+    def counters(self, scope: Scope | None = None, id: str | None = None) -> list[CounterStatus]:
+        """How budgets stand."""
+        ...
+
+    def unresolved(self) -> list[HoldStatus]:
+        """Holds that are open, and those whose bill is unknown."""
+        ...
+
+    def spend(self) -> dict[str, int]:
+        """Nano-dollars by state: posted, held, unknown."""
         ...
 
 

@@ -63,10 +63,11 @@ class JsonLog:
         end = outcome.end
         refused = end if isinstance(end, Refusal) else None
         answered = None if isinstance(end, Refusal) else end.answered_by
+        caller = outcome.decision.caller
         line: dict[str, object] = {
             "request_id": request.id,
             "principal": request.principal.id,
-            "user_id": request.user_id,
+            "user_id": caller.user_id if caller else None,
             "model": request.model,
             "stream": request.stream,
             "status": refused.code if refused else "ok",

@@ -14,20 +14,27 @@ class Kind(msgspec.Struct, frozen=True):
     status: int
     type: str
     retry: bool = False
+    code: str | None = None
+    """What callers see as the code, where clients already know another word for it."""
 
 
 ERRORS: dict[str, Kind] = {
     "invalid_request": Kind(400, "invalid_request_error"),
+    "idempotency_conflict": Kind(409, "invalid_request_error"),
     "context_length_exceeded": Kind(400, "invalid_request_error"),
     "max_cost_exceeded": Kind(400, "invalid_request_error"),
     "price_unknown": Kind(400, "invalid_request_error"),
     "unauthenticated": Kind(401, "authentication_error"),
     "forbidden": Kind(403, "permission_error"),
+    "model_forbidden": Kind(403, "permission_error"),
+    "feature_forbidden": Kind(403, "permission_error"),
     "model_not_found": Kind(404, "not_found_error"),
     "not_found": Kind(404, "not_found_error"),
     "method_not_allowed": Kind(405, "invalid_request_error"),
     "request_timeout": Kind(408, "invalid_request_error"),
     "too_large": Kind(413, "invalid_request_error"),
+    "budget_exceeded": Kind(429, "budget_exceeded", code="insufficient_quota"),
+    "rate_limited": Kind(429, "rate_limit_error", retry=True),
     "quality_refused": Kind(422, "quality_error"),
     "abandoned": Kind(499, "api_error"),
     "internal_error": Kind(500, "api_error"),
@@ -41,6 +48,8 @@ ERRORS: dict[str, Kind] = {
     "upstream_overloaded": Kind(503, "overloaded_error", retry=True),
     "upstream_timeout": Kind(504, "upstream_error"),
     "call_timeout": Kind(504, "api_error"),
+    "ledger_full": Kind(503, "overloaded_error", retry=True),
+    "ledger_unavailable": Kind(503, "api_error"),
     "overloaded": Kind(503, "overloaded_error", retry=True),
     "draining": Kind(503, "overloaded_error", retry=True),
 }
@@ -49,11 +58,14 @@ ERRORS: dict[str, Kind] = {
 def error_object(refusal: Refusal) -> dict[str, object]:
     """The OpenAI error object, also used by the native API."""
     kind = ERRORS[refusal.code]
+    # What an upstream said is for its operator; everything else is for the caller to act on.
+    details = {} if refusal.code.startswith("upstream_") else refusal.details
     return {
         "message": refusal.message,
         "type": kind.type,
         "param": refusal.param,
-        "code": refusal.code,
+        "code": kind.code or refusal.code,
+        **details,
     }
 
 

@@ -14,19 +14,25 @@ from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.errors import error_object, error_response
+from cascaded.api.money import Desk
 from cascaded.api.replies import PlainReply
 from cascaded.pipeline.run import FAULTED, Pipeline, run
 from cascaded.ports import Clock, Reply
-from cascaded.types.decision import Refusal
-from cascaded.types.errors import CallerLeftError
+from cascaded.types.decision import Decision, Refusal
+from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
-from cascaded.types.result import Outcome, Result
+from cascaded.types.result import Outcome
 from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Call = Callable[[Incoming], Awaitable[web.StreamResponse]]
+LEDGER_DOWN = Refusal(
+    code="ledger_unavailable",
+    message="The ledger cannot write to its disk, so nothing is spent. The operator must look.",
+)
 View = Callable[["Services", web.Request], web.Response]
 
 
@@ -52,6 +58,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
 
     version: str
     pipeline: Pipeline
+    desk: Desk
     gate: Gate
     limits: Limits
     status: Status
@@ -69,7 +76,18 @@ def application(services: Services) -> web.Application:
     """The daemon's HTTP application."""
     # One byte more than allowed, so that our own check refuses with our own words.
     app = web.Application(client_max_size=services.limits.max_body_bytes + 1)
-    dialects: dict[str, Dialect] = {"/chat/completions": OpenAIChat(), "/infer": Native()}
+    desk = services.desk
+    calls: dict[tuple[str, str], Call] = {
+        ("POST", "/chat/completions"): partial(_converse, services, OpenAIChat()),
+        ("POST", "/infer"): partial(_converse, services, Native()),
+        ("POST", "/check"): desk.check,
+        ("POST", "/reserve"): desk.reserve,
+        ("POST", "/settle"): desk.settle,
+        ("POST", "/release"): desk.release,
+        ("GET", "/budgets"): desk.budgets,
+        ("GET", "/unknowns"): desk.unknowns,
+        ("POST", "/unknowns/{hold}"): desk.resolve,
+    }
     views = {
         "/health": _viewing(services, _health, open_to_all=True),
         "/ready": _viewing(services, _ready),
@@ -77,8 +95,8 @@ def application(services: Services) -> web.Application:
         "/models": _viewing(services, _models),
     }
     for prefix in ("", "/v1"):
-        for path, dialect in dialects.items():
-            app.router.add_post(prefix + path, _calling(services, dialect))
+        for (method, path), call in calls.items():
+            app.router.add_route(method, prefix + path, _admitting(services, call))
         for path, view in views.items():
             app.router.add_get(prefix + path, view)
     known = {resource.canonical for resource in app.router.resources()}
@@ -86,8 +104,8 @@ def application(services: Services) -> web.Application:
     return app
 
 
-def _calling(services: Services, dialect: Dialect) -> Handler:
-    """The handler of one dialect's calls."""
+def _admitting(services: Services, call: Call) -> Handler:
+    """The bracket around a call: identity, load, the body read within its limits."""
     limits, status = services.limits, services.status
 
     async def handle(http: web.Request) -> web.StreamResponse:
@@ -95,22 +113,29 @@ def _calling(services: Services, dialect: Dialect) -> Handler:
         request_id = _request_id(services, http)
         principal = services.gate.principal(http)
         if isinstance(principal, Refusal):
-            return dialect.refuse(principal, request_id)
+            return error_response(principal, request_id)
         if status.draining or status.in_flight >= limits.max_concurrency:
-            return dialect.refuse(_busy(services), request_id)
+            return error_response(_busy(services), request_id)
         status.in_flight += 1
         try:
             body = await _body(http, limits)
             if isinstance(body, Refusal):
-                return dialect.refuse(body, request_id)
-            incoming = Incoming(
-                http=http,
-                body=body,
-                request_id=request_id,
-                principal=principal,
-                received_ns=received_ns,
+                return error_response(body, request_id)
+            return await call(
+                Incoming(
+                    http=http,
+                    body=body,
+                    request_id=request_id,
+                    principal=principal,
+                    received_ns=received_ns,
+                )
             )
-            return await _converse(services, dialect, incoming)
+        except WireError as error:
+            wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
+            return error_response(wrong, request_id)
+        except LedgerFaultError as fault:
+            services.log_fault(request_id, fault)
+            return error_response(LEDGER_DOWN, request_id)
         finally:
             status.in_flight -= 1
 
@@ -119,50 +144,52 @@ def _calling(services: Services, dialect: Dialect) -> Handler:
 
 async def _converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
     """Read the call, run it, say the answer: whole, or as it comes."""
-    try:
-        request = dialect.read(incoming)
-    except WireError as error:
-        wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
-        return dialect.refuse(wrong, incoming.request_id)
+    request = dialect.read(incoming)
     if request.stream:
         return await _stream(services, dialect, incoming.http, request)
     reply = PlainReply()
-    ended = await _run(services, request, reply)
-    if isinstance(ended, Refusal):
-        return dialect.refuse(ended, request.id)
-    assert reply.event is not None
-    return dialect.answer(request, reply.event, *ended)
+    outcome = await _run(services, request, reply)
+    if isinstance(outcome.end, Refusal):
+        response = error_response(outcome.end, request.id)
+    else:
+        assert reply.event is not None
+        response = dialect.answer(request, reply.event, outcome, outcome.end)
+    response.headers.update(services.desk.headers(outcome.decision))
+    return response
 
 
 async def _stream(
     services: Services, dialect: Dialect, http: web.Request, request: Request
 ) -> web.StreamResponse:
     reply = dialect.stream(http, request)
-    ended = await _run(services, request, reply)
-    if isinstance(ended, Refusal) and not reply.committed:
-        return dialect.refuse(ended, request.id)
+    outcome = await _run(services, request, reply)
+    if isinstance(outcome.end, Refusal) and not reply.committed:
+        refused = error_response(outcome.end, request.id)
+        refused.headers.update(services.desk.headers(outcome.decision))
+        return refused
     with suppress(CallerLeftError):
-        if isinstance(ended, Refusal):
-            await reply.fail(error_object(ended))
+        if isinstance(outcome.end, Refusal):
+            await reply.fail(error_object(outcome.end))
         else:
-            await reply.finish(*ended)
+            await reply.finish(outcome, outcome.end)
     return reply.response
 
 
-async def _run(
-    services: Services, request: Request, reply: Reply
-) -> tuple[Outcome, Result] | Refusal:
+async def _run(services: Services, request: Request, reply: Reply) -> Outcome:
     """The pipeline, with its time limited and its faults turned into words."""
     seconds = services.limits.request_timeout_s
     try:
         async with asyncio.timeout(seconds):
-            outcome = await run(services.pipeline, request, reply)
-        return outcome.end if isinstance(outcome.end, Refusal) else (outcome, outcome.end)
+            return await run(services.pipeline, request, reply)
     except TimeoutError:
-        return Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
+        late = Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
+        return Outcome(decision=Decision(), end=late)
+    except LedgerFaultError as fault:
+        services.log_fault(request.id, fault)
+        return Outcome(decision=Decision(), end=LEDGER_DOWN)
     except Exception as fault:
         services.log_fault(request.id, fault)
-        return FAULTED
+        return Outcome(decision=Decision(), end=FAULTED)
 
 
 async def _body(http: web.Request, limits: Limits) -> bytes | Refusal:

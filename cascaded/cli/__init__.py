@@ -16,6 +16,9 @@ COMMANDS = {
     "serve": "cascaded.cli.serve:serve",
     "demo": "cascaded.cli.demo:demo",
     "ask": "cascaded.cli.ask:ask",
+    "check": "cascaded.cli.budget:check",
+    "budget": "cascaded.cli.budget:budget",
+    "unknowns": "cascaded.cli.budget:unknowns",
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",
 }

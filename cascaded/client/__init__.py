@@ -2,9 +2,11 @@
 
 from cascaded.client.errors import (
     APIError,
+    BudgetExceededError,
     CascadedError,
     DaemonUnreachableError,
     ProtocolError,
+    RateLimitedError,
     StreamBrokenError,
 )
 from cascaded.client.results import CascadeResult, CascadeStreamChunk, Health
@@ -12,6 +14,7 @@ from cascaded.client.sync import Client
 
 __all__ = [
     "APIError",
+    "BudgetExceededError",
     "CascadeResult",
     "CascadeStreamChunk",
     "CascadedError",
@@ -19,5 +22,6 @@ __all__ = [
     "DaemonUnreachableError",
     "Health",
     "ProtocolError",
+    "RateLimitedError",
     "StreamBrokenError",
 ]

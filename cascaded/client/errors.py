@@ -5,9 +5,12 @@ CascadedError
 ├── ProtocolError            what listens there does not speak like the daemon
 ├── StreamBrokenError        the answer ended in an error after it had begun
 └── APIError                 the daemon refused the call; carries its fields
+    ├── BudgetExceededError  a budget has no room for it
+    └── RateLimitedError     it came too soon; `retry_after_s` says when it may come again
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 
 class CascadedError(Exception):
@@ -53,3 +56,64 @@ class APIError(CascadedError):
         self.retry_after_s = retry_after_s
         self.details = details or {}
         """Every field of the error object, also those that this version has no name for."""
+
+
+class BudgetExceededError(APIError):
+    """A budget has no room for this call. Money is US dollars."""
+
+    @property
+    def user_id(self) -> str | None:
+        """Whom the call was for."""
+        return self._text("user_id")
+
+    @property
+    def scope(self) -> str | None:
+        """Whose budget it is: `user`, `organization`, `global` …"""
+        return self._text("scope")
+
+    @property
+    def budget_type(self) -> str | None:
+        """`daily`, `weekly`, `monthly` or `total`."""
+        return self._text("budget_type")
+
+    @property
+    def budget_limit(self) -> Decimal | None:
+        """The limit."""
+        return self._money("budget_limit")
+
+    @property
+    def current_spend(self) -> Decimal | None:
+        """What is used of it, calls under way included."""
+        return self._money("current_spend")
+
+    @property
+    def reset_time(self) -> str | None:
+        """When the budget starts anew (ISO 8601, UTC); `None` for never."""
+        return self._text("reset_time")
+
+    @property
+    def recommendation(self) -> str | None:
+        """What can be done about it."""
+        return self._text("recommendation")
+
+    @property
+    def next_tier(self) -> str | None:
+        """The tier that allows more, if there is one."""
+        return self._text("next_tier")
+
+    @property
+    def next_tier_budget(self) -> Decimal | None:
+        """What that tier allows."""
+        return self._money("next_tier_budget")
+
+    def _text(self, name: str) -> str | None:
+        value = self.details.get(name)
+        return None if value is None else str(value)
+
+    def _money(self, name: str) -> Decimal | None:
+        value = self.details.get(name)
+        return value if isinstance(value, Decimal) else None
+
+
+class RateLimitedError(APIError):
+    """Too many calls or tokens; `retry_after_s` says when the next one may come."""

@@ -4,6 +4,7 @@ Members that a newer daemon sends and this version does not know are ignored.
 """
 
 from decimal import Decimal
+from typing import Protocol
 
 import msgspec
 
@@ -98,3 +99,106 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     owned_by: str = ""
+
+
+class LimitInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How one limit looks from a call. Budgets are in US dollars, rates in their unit."""
+
+    kind: str
+    """`budget` or `rate`."""
+    scope: str
+    id: str
+    fits: bool
+    enforced: bool
+    limit: Decimal | None = None
+    used: Decimal = Decimal(0)
+    remaining: Decimal | None = None
+    window: str | None = None
+    unit: str | None = None
+    window_s: float | None = None
+    degraded: bool = False
+    resets_at: str | None = None
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What would happen to a call."""
+
+    allowed: bool
+    reason: dict[str, object] | None = None
+    """The error that the call would get."""
+    models: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    worst_cost: Decimal | None = None
+    notices: tuple[str, ...] = ()
+    limits: tuple[LimitInfo, ...] = ()
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """How one budget stands. Money is US dollars."""
+
+    scope: str
+    id: str
+    window: str
+    zone: str
+    limit: Decimal | None
+    enforcement: str
+    origin: str
+    posted: Decimal
+    held: Decimal
+    unknown: Decimal
+    overrun: Decimal
+    remaining: Decimal | None
+    degraded: bool
+    starts_at: str | None = None
+    resets_at: str | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """How a hold was resolved."""
+
+    hold: int
+    state: str
+    posted: Decimal
+    unknown: Decimal
+    returned: Decimal
+    overrun: Decimal
+
+
+class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold that is open, or charged although nobody knows the bill."""
+
+    hold: int
+    state: str
+    held: Decimal
+    unknown: Decimal
+    at: str | None = None
+
+
+class Hold:
+    """Money held for a call that you make yourself."""
+
+    def __init__(self, id: int, cost: Decimal, resolve: "ResolveHold") -> None:
+        self.id = id
+        self.cost = cost
+        """What is held."""
+        self.receipt: Receipt | None = None
+        """How it was resolved, once it is."""
+        self._resolve = resolve
+
+    def settle(self, cost: Decimal | str | int | None) -> Receipt:
+        """What it really cost; `None`: nobody knows, so it is charged in full."""
+        self.receipt = self._resolve(self.id, cost, release=False)
+        return self.receipt
+
+    def release(self) -> Receipt:
+        """Nothing was sent."""
+        self.receipt = self._resolve(self.id, None, release=True)
+        return self.receipt
+
+
+class ResolveHold(Protocol):
+    """The client's end of a hold."""
+
+    def __call__(self, hold: int, cost: Decimal | str | int | None, *, release: bool) -> Receipt:
+        """Settle or release it."""
+        ...

@@ -2,19 +2,33 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from http.client import HTTPException, HTTPResponse
 from typing import Literal, TypedDict, TypeVar, Unpack
+from urllib.parse import urlencode
 
 import msgspec
 
 from cascaded.client.errors import (
     APIError,
+    BudgetExceededError,
     DaemonUnreachableError,
     ProtocolError,
+    RateLimitedError,
     StreamBrokenError,
 )
-from cascaded.client.results import CascadeResult, CascadeStreamChunk, Health, ModelInfo
+from cascaded.client.results import (
+    Budget,
+    CascadeResult,
+    CascadeStreamChunk,
+    Check,
+    Health,
+    Hold,
+    ModelInfo,
+    Receipt,
+    UnresolvedHold,
+)
 from cascaded.client.transport import Transport
 from cascaded.types.places import socket_path
 from cascaded.wire.sse import DONE, SseError, SseReader
@@ -25,6 +39,11 @@ _READ_BYTES = 65_536
 MAX_QUOTED_BYTES = 200
 
 T = TypeVar("T")
+_ERRORS: dict[str, type[APIError]] = {
+    "insufficient_quota": BudgetExceededError,
+    "rate_limited": RateLimitedError,
+}
+Amount = Decimal | str | int
 Query = str | Sequence[Mapping[str, object]]
 StreamMode = Literal["auto", "stream", "buffer"]
 
@@ -40,8 +59,29 @@ class _ErrorBody(msgspec.Struct):
     error: msgspec.Raw
 
 
+class _Amounts(msgspec.Struct, omit_defaults=True):
+    """The members of an error that are money, and so must not pass through a float."""
+
+    budget_limit: Decimal | None = None
+    current_spend: Decimal | None = None
+    next_tier_budget: Decimal | None = None
+
+
 class _Models(msgspec.Struct):
     data: list[ModelInfo]
+
+
+class _Held(msgspec.Struct):
+    hold: int
+    cost: Decimal
+
+
+class _Budgets(msgspec.Struct):
+    budgets: list[Budget]
+
+
+class _Unknowns(msgspec.Struct):
+    holds: list[UnresolvedHold]
 
 
 class Asked(TypedDict, total=False):
@@ -99,6 +139,59 @@ class Client:
         """
         return self._stream(_body(query, asked, stream=True, stream_mode=mode))
 
+    def check(
+        self, query: Query | None = None, *, cost: Amount | None = None, **asked: Unpack[Asked]
+    ) -> Check:
+        """What would happen to this call, and why, for every limit. Takes nothing.
+
+        Give a query as for `run`, or just the `cost` that you have in mind.
+        """
+        if (query is None) == (cost is None):
+            raise TypeError("give either a query or a cost")
+        body = _amount_body(cost, asked) if query is None else _body(query, asked)
+        return self._call("POST", "/check", body, Check)
+
+    @contextmanager
+    def reserve(
+        self,
+        cost: Amount,
+        *,
+        tokens: int = 0,
+        expires_in_s: float | None = None,
+        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> Iterator[Hold]:
+        """Hold the most that a call of your own can cost, and settle it when the block ends.
+
+        In the block call `hold.settle(real_cost)` once the provider has told it, or
+        `hold.release()` if nothing was sent. A block that does neither is charged in full, also
+        when it raises: nobody knows what it cost.
+        """
+        body = _amount_body(cost, asked, tokens=tokens, expires_in_s=expires_in_s)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        held = self._call("POST", "/reserve", body, _Held, headers)
+        hold = Hold(held.hold, held.cost, self._resolve_hold)
+        try:
+            yield hold
+        finally:
+            if hold.receipt is None:
+                hold.settle(None)
+
+    def budgets(self, scope: str | None = None, id: str | None = None) -> list[Budget]:
+        """How budgets stand: your own, or as an administrator anybody's."""
+        wanted = {name: value for name, value in (("scope", scope), ("id", id)) if value}
+        path = "/budgets" + ("?" + urlencode(wanted) if wanted else "")
+        return self._call("GET", path, None, _Budgets).budgets
+
+    def unknowns(self) -> list[UnresolvedHold]:
+        """Holds that are open, and those charged although nobody knows the bill. Administrators."""
+        return self._call("GET", "/unknowns", None, _Unknowns).holds
+
+    def resolve(self, hold: int, cost: Amount) -> Receipt:
+        """What the provider's bill says of an unknown. Administrators."""
+        body = msgspec.json.encode({"cost": _exact(cost)})
+        return self._call("POST", f"/unknowns/{hold}", body, Receipt)
+
     def health(self) -> Health:
         """Whether the daemon answers, and its version."""
         return self._call("GET", "/health", None, Health)
@@ -107,8 +200,21 @@ class Client:
         """Every name that may be asked for."""
         return self._call("GET", "/v1/models", None, _Models).data
 
-    def _call(self, method: str, path: str, body: bytes | None, shape: type[T]) -> T:
-        with self._transport.exchange(method, path, body) as response:
+    def _resolve_hold(self, hold: int, cost: Amount | None, *, release: bool) -> Receipt:
+        if release:
+            return self._call("POST", "/release", msgspec.json.encode({"hold": hold}), Receipt)
+        said = {"hold": hold} if cost is None else {"hold": hold, "cost": _exact(cost)}
+        return self._call("POST", "/settle", msgspec.json.encode(said), Receipt)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        shape: type[T],
+        headers: Mapping[str, str] | None = None,
+    ) -> T:
+        with self._transport.exchange(method, path, body, headers) as response:
             content = _rest(response)
         if response.status >= _ERROR_STATUS:
             raise _api_error(response, content)
@@ -128,13 +234,23 @@ class Client:
 def _body(query: Query, asked: Asked, **ours: object) -> bytes:
     """The body of `/infer`. Raises `TypeError` for a cost that is a float: it is not exact."""
     said = {name: value for name, value in asked.items() if value is not None}
-    cost = said.get("max_cost")
-    if isinstance(cost, float):
-        raise TypeError("max_cost must be exact: give a Decimal, a string or an int of US dollars")
-    if cost is not None:
-        said["max_cost"] = str(cost)
+    if "max_cost" in said:
+        said["max_cost"] = _exact(said["max_cost"])
     words = {"query": query} if isinstance(query, str) else {"messages": query}
     return msgspec.json.encode({**words, **said, **ours})
+
+
+def _amount_body(cost: Amount | None, asked: Asked, **ours: object) -> bytes:
+    """The body of `/reserve`, and of a `/check` of an amount."""
+    said = {**asked, **ours, "cost": _exact(cost)}
+    return msgspec.json.encode({name: value for name, value in said.items() if value is not None})
+
+
+def _exact(cost: object) -> str:
+    """An amount as text. Raises `TypeError` for floats: they are not exact."""
+    if isinstance(cost, float):
+        raise TypeError("money must be exact: give a Decimal, a string or an int of US dollars")
+    return str(cost)
 
 
 def _rest(response: HTTPResponse) -> bytes:
@@ -176,11 +292,13 @@ def _api_error(response: HTTPResponse, content: bytes) -> APIError:
         raw = msgspec.json.decode(content, type=_ErrorBody).error
         error = msgspec.json.decode(raw, type=_Error)
         details = msgspec.json.decode(raw, type=dict[str, object])
+        details |= msgspec.structs.asdict(msgspec.json.decode(raw, type=_Amounts))
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = content[:MAX_QUOTED_BYTES].decode(errors="replace")
         raise ProtocolError(f"status {response.status}, not from this daemon: {text}") from None
     retry_ms = response.getheader("retry-after-ms")
-    return APIError(
+    raised = _ERRORS.get(error.code, APIError)
+    return raised(
         error.message,
         status=response.status,
         code=error.code,

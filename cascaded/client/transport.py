@@ -5,7 +5,7 @@ import os
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError
@@ -48,7 +48,11 @@ class Transport:
 
     @contextmanager
     def exchange(
-        self, method: str, path: str, body: bytes | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        extra: Mapping[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         """One request and its response, on a connection that nobody else uses meanwhile.
 
@@ -57,7 +61,7 @@ class Transport:
         """
         connection = self._take()
         try:
-            with self._send(connection, method, path, body) as response:
+            with self._send(connection, method, path, body, extra or {}) as response:
                 yield response
                 whole = response.isclosed()
         except BaseException:
@@ -75,11 +79,16 @@ class Transport:
             connection.close()
 
     def _send(
-        self, connection: _UnixConnection, method: str, path: str, body: bytes | None
+        self,
+        connection: _UnixConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        extra: Mapping[str, str],
     ) -> http.client.HTTPResponse:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, {**headers, **extra})
             return connection.getresponse()
         except TimeoutError:
             raise DaemonUnreachableError(

@@ -1,25 +1,37 @@
 """The stages of a request, in order. The order is meaning: each line says why it stands there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 
 import msgspec
 
 from cascaded.pipeline.stages.guard import guard
 from cascaded.pipeline.stages.measure import measure
+from cascaded.pipeline.stages.peek import peek
+from cascaded.pipeline.stages.permit import permit
 from cascaded.pipeline.stages.price import price
 from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
+from cascaded.pipeline.stages.resolve import resolve
 from cascaded.pipeline.stages.route import route
+from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
+from cascaded.types.limits import Caller, Denial, Limits
 from cascaded.types.model import Ladder
+from cascaded.types.tiers import TierConfig
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the stages are made with."""
 
+    access: AccessRules
+    limits_for: Callable[[Caller], Limits]
+    tiers: Mapping[str, TierConfig]
+    explain: Callable[[Denial, Caller], Refusal]
+    """A limit's no, in words."""
     choose: Callable[[str], Ladder | Refusal]
+    cheap_models: Set[str]
     guardrail: Guardrail
     cache: Cache
     vocabularies: Vocabularies
@@ -29,16 +41,24 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     max_prompt_bytes: int
 
 
-def stages(parts: Parts) -> tuple[Stage, ...]:
-    """Every step before money is spent."""
+def deciding(parts: Parts) -> tuple[Stage, ...]:
+    """What leads to a plan and takes nothing: `/check` ends here."""
     return (
-        route(parts.choose),  # first: an unknown model must cost nothing
+        resolve(parts.access, parts.limits_for),  # first: everything else depends on whose it is
+        peek(parts.ledger, parts.explain),  # what is exhausted costs no work
+        route(parts.choose),  # an unknown model must cost nothing
+        permit(parts.tiers),  # before anything is counted: the tier may trim the ladder
         guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
         recall(parts.cache),  # before the prompt is measured: a known answer needs no count
-        measure(
-            parts.vocabularies, parts.offload, parts.max_prompt_bytes
-        ),  # after anything that may change the prompt
-        price(parts.default_max_output_tokens),  # needs the count; may trim the ladder
-        reserve(parts.ledger),  # takes the money; from here on the bracket settles
-        secure(parts.ledger),  # nothing is sent before the hold is durable
+        measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes),  # after any change
+        price(parts.default_max_output_tokens, parts.cheap_models),  # needs the count
+    )
+
+
+def stages(parts: Parts) -> tuple[Stage, ...]:
+    """Every step before a model is asked."""
+    return (
+        *deciding(parts),
+        reserve(parts.ledger, parts.explain),  # takes the money; from here the bracket settles
+        secure(parts.ledger),  # nothing is sent before a hard limit's hold is durable
     )

@@ -50,7 +50,7 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
         raise
     finally:
         if decision.hold is not None:
-            pipeline.ledger.settle(decision.hold, book)
+            pipeline.ledger.settle(decision.hold.id, book)
         elapsed_ns = clock.monotonic_ns() - request.received_ns
         outcome = Outcome(decision=decision, end=end, attempts=tuple(book), elapsed_ns=elapsed_ns)
         pipeline.sink.record(request, outcome)

@@ -33,8 +33,10 @@ from cascaded.types.limits import (
     Receipt,
     Scope,
 )
-from cascaded.types.result import Attempt
+from cascaded.types.result import Attempt, Billing
 
+TOKENS_MAX = 2**32 - 1
+"""What the core's rates count up to."""
 LIMIT_SETS_MAX = 65_536
 """Kinds of callers whose limits are kept looked up; the one that was used longest ago goes."""
 
@@ -188,6 +190,16 @@ class DurableLedger:
         billed = [(attempt.billing, attempt.cost_nano_usd) for attempt in attempts]
         try:
             return _receipt(self._core.settle(hold, billed, _tokens(attempts)))
+        except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
+            raise _translated(error) from None
+
+    def post(self, hold: int, nano_usd: int, billing: Billing) -> Receipt:
+        """Settle a hold at what somebody else's call cost, or may have cost.
+
+        Its tokens stay as they were reserved. Raises `HoldError`, `LedgerFaultError`.
+        """
+        try:
+            return _receipt(self._core.settle(hold, [(billing, nano_usd)], None))
         except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
             raise _translated(error) from None
 
@@ -359,7 +371,7 @@ def _tokens(attempts: Sequence[Attempt]) -> int | None:
         if attempt.billing == "unknown":
             return None
         tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
-    return tokens
+    return min(tokens, TOKENS_MAX)
 
 
 def _specs(limits: Limits) -> "tuple[list[_core._Budget], list[_core._Rate]]":

@@ -2,33 +2,53 @@
 
 import msgspec
 
+from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Ladder
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """A ladder whose worst path fits."""
+
+    ladder: Ladder
+    max_output_tokens: int
+    """For each choice. A model that allows less is sent less."""
+    worst_nano_usd: int
+    notices: tuple[str, ...] = ()
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Money set aside for one request: its worst case, until it is settled or released."""
 
     id: int
+    seq: int
+    """The journal's number of it, to wait for."""
     nano_usd: int
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The plan for one request so far."""
 
+    caller: Caller | None = None
+    limits: Limits = Limits()
+    """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None
-    input_tokens: int = 0
-    """An upper bound on the prompt in any of the ladder's vocabularies; exact for public ones."""
-    max_output_tokens: int = 0
-    """The bound that is sent upstream, for each choice."""
-    worst_nano_usd: int = 0
-    """The most that the planned ladder can cost."""
     question: str = ""
     """The caller's last words, for quality and routing."""
     domain: str | None = None
-    domain_confidence: float | None = None
     complexity: str | None = None
+    input_tokens: int = 0
+    """An upper bound on the prompt in any of the ladder's vocabularies; exact for public ones."""
+    output_cap: int | None = None
+    """The most output that the caller's tier allows."""
+    max_output_tokens: int = 0
+    """The bound that is sent upstream, for each choice."""
+    menu: tuple[Plan, ...] = ()
+    """What would do, the best first. The ledger takes the first that every limit allows."""
+    choices: tuple[Choice, ...] = ()
+    """The menu as the ledger sees it."""
     hold: Hold | None = None
-    reasons: tuple[str, ...] = ()
+    warnings: tuple[BudgetWarning, ...] = ()
+    """Budgets that have reached their warning level."""
     notices: tuple[str, ...] = ()
     """What the caller must be told (a clamped bound, a trimmed ladder)."""
 

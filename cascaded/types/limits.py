@@ -15,7 +15,7 @@ Unit = Literal["requests", "tokens"]
 Method = Literal["sliding_window", "fixed_window", "token_bucket"]
 
 
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
+class Caller(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
     """Who a call is for, as far as it is believed. Hashable: limits are memoised by it."""
 
     user_id: str

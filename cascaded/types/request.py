@@ -31,6 +31,18 @@ class Asks(msgspec.Struct, frozen=True, kw_only=True):
     """The caller set a bound on the answer itself, so another model would be cut there, too."""
 
 
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom a caller says the call is for. Believed only where the operator trusts the caller."""
+
+    user_id: str | None = None
+    user_tier: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    run_id: str | None = None
+    tags: Mapping[str, str] = {}
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call, whatever dialect it came in."""
 
@@ -55,10 +67,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     stream_mode: StreamMode | None = None
     quality_mode: str | None = None
     domain: str | None = None
-    user_id: str | None = None
-    user_tier: str | None = None
-    organization_id: str | None = None
-    tags: Mapping[str, str] = {}
+    claims: Claims = Claims()
     caller_key: str | None = msgspec.field(default=None)
     """The key that came with the call; only for providers that are configured to forward it."""
     received_ns: int = 0

@@ -21,7 +21,16 @@ class Context(msgspec.Struct, forbid_unknown_fields=True):
     organization: str | None = None
 
 
-class InferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class Who(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Whom a call is for, and its tags. Claims, as above."""
+
+    user_id: str | None = None
+    user_tier: str | None = None
+    context: Context | None = None
+    metadata: dict[str, str] = {}
+
+
+class InferRequest(Who, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /infer`: `query` or `messages`, the rest is optional."""
 
     query: str | None = None
@@ -34,10 +43,6 @@ class InferRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     domain: str | None = None
     stream: bool = False
     stream_mode: StreamMode | None = None
-    user_id: str | None = None
-    user_tier: str | None = None
-    context: Context | None = None
-    metadata: dict[str, str] = {}
     options: Fields = {}
     """Further chat-completions members (temperature, tools …), sent as they are."""
 
@@ -97,8 +102,8 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
     verdict = result.answered_by.verdict if result.answered_by else None
     return {
         "request_id": request.id,
-        "user_id": request.user_id,
-        "user_tier": request.user_tier,
+        "user_id": decision.caller and decision.caller.user_id,
+        "user_tier": decision.caller and decision.caller.tier,
         "total_cost": usd(total),
         "draft_cost": usd(outcome.draft_nano_usd),
         "verifier_cost": usd(total - outcome.draft_nano_usd),

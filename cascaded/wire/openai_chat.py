@@ -17,6 +17,8 @@ from cascaded.types.usage import Usage
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
+MAX_USAGE_TOKENS = 1_000_000_000
+"""A provider that claims to have used more in one call talks nonsense."""
 MAX_ERROR_CHARACTERS = 500
 """How much of an upstream's own words about an error is kept."""
 
@@ -338,12 +340,24 @@ def _error_message(error: msgspec.Raw) -> str:
 
 
 def _usage(usage: _Usage) -> Usage | None:
-    """`None` where a total is missing or below zero: that is no statement of what was used."""
+    """`None` where a total is missing or a count is absurd: that is no statement of what was
+    used."""
     input_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
-    if input_tokens is None or output_tokens is None or min(input_tokens, output_tokens) < 0:
+    if input_tokens is None or output_tokens is None:
         return None
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
+    counts = (
+        input_tokens,
+        output_tokens,
+        into.cached_tokens,
+        into.cache_write_tokens,
+        into.audio_tokens,
+        out.audio_tokens,
+        out.reasoning_tokens,
+    )
+    if any(count is not None and not 0 <= count <= MAX_USAGE_TOKENS for count in counts):
+        return None
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,

@@ -223,6 +223,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_KEY", "sk-very-secret")
     path = tmp_path / "good.toml"
     text = CASCADE.replace("{folder}", str(tmp_path)).replace("{url}", "http://localhost:1")
+    text = text.replace("{uid}", str(os.getuid()))
     path.write_text(text.replace("{socket}", str(tmp_path / "d.sock")))
     return path
 

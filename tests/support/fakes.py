@@ -12,12 +12,15 @@ from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, stages
 from cascaded.pipeline.run import Pipeline
+from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Call, Guardrail, Provider, ProviderTraits
-from cascaded.state.memory_ledger import MemoryLedger
+from cascaded.state.ledger import DurableLedger
+from cascaded.types.decision import Refusal
 from cascaded.types.errors import CallerLeftError, ProviderError
 from cascaded.types.event import Event
+from cascaded.types.limits import BudgetLimit, Caller, Denial, Limits
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
@@ -170,6 +173,12 @@ def ladder(*models: Model, threshold: float = 0.6, **fields: Any) -> Ladder:
     )
 
 
+COUNTED = Limits(
+    budgets=(BudgetLimit(scope="global", id="*", window="total", limit_nano_usd=None),)
+)
+"""Everything is counted and nothing is refused."""
+
+
 class World:
     """A pipeline over a scripted provider."""
 
@@ -179,11 +188,12 @@ class World:
         *,
         guardrail: Guardrail | None = None,
         cache: Cache | None = None,
+        limits: Limits = COUNTED,
         **traits: Any,
     ) -> None:
         self.clock = FakeClock()
         self.provider = ScriptedProvider(**traits)
-        self.ledger = MemoryLedger()
+        self.ledger = DurableLedger.in_memory()
         self.sink = Recorded()
         models = {rung.model.name: rung.model for rung in climbed.rungs}
         self.book = ModelBook(
@@ -197,6 +207,11 @@ class World:
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
+                    access=AccessRules(),
+                    limits_for=lambda _: limits,
+                    tiers={},
+                    explain=_explain,
+                    cheap_models=frozenset({climbed.rungs[0].model.name}),
                     choose=self.book.choose,
                     guardrail=guardrail or NoGuardrail(),
                     cache=cache or NoCache(),
@@ -216,6 +231,10 @@ class World:
             ledger=self.ledger,
             sink=self.sink,
         )
+
+
+def _explain(denial: Denial, caller: Caller) -> Refusal:
+    return Refusal(code="budget_exceeded", message=f"{caller.user_id}: {denial.reason}")
 
 
 async def _inline(work: Any) -> Any:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,10 +25,15 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
+STATE = tempfile.TemporaryDirectory(prefix="cascaded-state-")
+"""Where daemons keep their ledgers whose configuration does not say."""
+
+
 def environ(**more: str) -> dict[str, str]:
     """The test's environment without what would lead to the person's own daemon."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CASCADED_")}
-    return {**kept, "FAKE_KEY": "sk-upstream-secret", **more}
+    own = {"FAKE_KEY": "sk-upstream-secret", "XDG_STATE_HOME": STATE.name}
+    return {**kept, **own, **more}
 
 
 def cascaded(
@@ -87,11 +93,16 @@ def serving(
     """
     socket = socket or folder / "d.sock"
     config, said = folder / f"{socket.stem}.toml", folder / f"{socket.stem}.log"
-    config.write_text(toml.replace("{socket}", str(socket)))
+    text = toml.replace("{socket}", str(socket)).replace("{uid}", str(os.getuid()))
+    config.write_text(text.replace("{folder}", str(folder)))
     command = [sys.executable, "-m", "cascaded", "serve", "--config", str(config)]
     with (
         said.open("ab") as output,
-        subprocess.Popen(command, stderr=output, env=environ(**env)) as process,
+        subprocess.Popen(
+            command,
+            stderr=output,
+            env=environ(**{"XDG_STATE_HOME": str(folder / f"{socket.stem}-state"), **env}),
+        ) as process,
     ):
         served = Served(process, socket, said)
         try:

@@ -4,7 +4,6 @@ import pytest
 from msgspec.structs import replace
 
 from cascaded.policy.pricing import (
-    Plan,
     Saving,
     affordable_output,
     cost,
@@ -16,7 +15,7 @@ from cascaded.policy.pricing import (
     worst_cost,
 )
 from cascaded.policy.pricing.rates import UNBOUNDED_OUTPUT
-from cascaded.types.decision import Refusal
+from cascaded.types.decision import Plan, Refusal
 from cascaded.types.model import Ladder, Model, Price, Rates, RatesAbove, Rung
 from cascaded.types.result import Attempt, Billing
 from cascaded.types.usage import Usage

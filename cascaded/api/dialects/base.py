@@ -6,7 +6,6 @@ import msgspec
 from aiohttp import web
 
 from cascaded.api.replies import StreamReply
-from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome, Result
@@ -37,8 +36,4 @@ class Dialect(Protocol):
         self, request: Request, event: Event, outcome: Outcome, result: Result
     ) -> web.Response:
         """A plain answer."""
-        ...
-
-    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
-        """A plain no."""
         ...

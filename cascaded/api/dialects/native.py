@@ -4,11 +4,10 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
+from cascaded.api.claims import with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.openai_chat import to_request
-from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
-from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -64,10 +63,6 @@ class Native:
             content_type="application/json",
         )
 
-    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
-        """See `Dialect.refuse`."""
-        return error_response(refusal, request_id)
-
 
 class NativeStream(StreamReply):
     """`CascadeStreamChunk`s: model_name, content, is_final, cost, metadata; the final one has the
@@ -100,15 +95,11 @@ def _tool_calls(result: Result) -> list[dict[str, str]]:
 
 def _with_native(request: Request, infer: InferRequest) -> Request:
     """What only `/infer` can say."""
-    context = infer.context
     return replace(
         request,
         max_cost_nano_usd=parse_max_cost(infer.max_cost),
         stream_mode=infer.stream_mode,
         quality_mode=infer.quality_mode,
         domain=infer.domain,
-        user_id=infer.user_id or (context and context.user_id) or request.user_id,
-        user_tier=infer.user_tier or (context and context.tier) or request.user_tier,
-        organization_id=(context and context.organization) or request.organization_id,
-        tags=infer.metadata,
+        claims=with_body(request.claims, infer),
     )

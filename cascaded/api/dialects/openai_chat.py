@@ -1,15 +1,12 @@
 """`POST /v1/chat/completions`, as the official OpenAI SDKs speak it."""
 
-from collections.abc import Mapping
-
 import msgspec
 from aiohttp import web
 
 from cascaded.api.auth import forwardable_key
+from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
-from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
-from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -23,8 +20,6 @@ from cascaded.wire.openai_chat import (
     without_logprobs,
     without_usage,
 )
-
-USER_HEADERS = ("X-User-ID", "x-litellm-end-user-id", "Helicone-User-Id")
 
 
 class OpenAIChat:
@@ -48,10 +43,6 @@ class OpenAIChat:
             headers={"x-request-id": request.id, **headers(outcome, result)},
             content_type="application/json",
         )
-
-    def refuse(self, refusal: Refusal, request_id: str) -> web.Response:
-        """See `Dialect.refuse`."""
-        return error_response(refusal, request_id)
 
 
 class ChatStream(StreamReply):
@@ -84,7 +75,6 @@ class ChatStream(StreamReply):
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
-    sent = incoming.http.headers
     key = forwardable_key(incoming.http, incoming.principal)
     if key is not None and not key.isprintable():
         raise WireError("the key in Authorization or x-api-key is not printable text")
@@ -102,23 +92,7 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         choices=chat.n or 1,
         deterministic=chat.temperature == 0,
         asks=chat.asks,
-        user_id=_user_id(sent, chat),
-        user_tier=_text(sent, "X-User-Tier"),
-        organization_id=_text(sent, "X-Organization-ID"),
+        claims=from_headers(incoming.http.headers, chat.safety_identifier or chat.user),
         caller_key=key,
         received_ns=incoming.received_ns,
     )
-
-
-def _user_id(sent: Mapping[str, str], chat: ChatRequest) -> str | None:
-    """Who the call is for, in any of the places that clients put it."""
-    named = next((_text(sent, name) for name in USER_HEADERS if name in sent), None)
-    return named or chat.safety_identifier or chat.user
-
-
-def _text(sent: Mapping[str, str], name: str) -> str | None:
-    """A header that is kept and told. Raises `WireError` for one that could be neither."""
-    value = sent.get(name)
-    if value is not None and not value.isprintable():
-        raise WireError(f"the header {name} is not printable text")
-    return value

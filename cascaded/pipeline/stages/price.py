@@ -1,41 +1,63 @@
 """Price: the worst that this request can cost, and what must give for it to stay in bounds."""
 
+from collections.abc import Set
+
 from msgspec.structs import replace
 
-from cascaded.policy.pricing import plan
+from cascaded.policy.pricing import output_bound, plan
 from cascaded.ports import Stage
-from cascaded.types.decision import Decision, Refusal
+from cascaded.types.decision import Decision, Plan, Refusal
+from cascaded.types.limits import Choice
+from cascaded.types.model import Ladder
 from cascaded.types.request import Request
+from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS
 
 
-def price(default_max_output_tokens: int) -> Stage:
-    """A stage that bounds the answer's length and trims the ladder to what the caps allow."""
+def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
+    """A stage that bounds the answer's length, trims the ladder to the caps, and puts what would
+    do on the menu: the ladder, then its first rung alone.
+
+    `cheap_models` are those that may still be asked when a budget is nearly used up.
+    """
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
-        assert decision.ladder is not None
-        planned = plan(
-            decision.ladder,
-            input_tokens=decision.input_tokens,
-            asked_max_output=request.max_output_tokens,
-            choices=request.choices,
-            max_cost_nano_usd=_tighter(
-                request.max_cost_nano_usd, decision.ladder.max_cost_nano_usd
-            ),
-            default_max_output=default_max_output_tokens,
-        )
-        if isinstance(planned, Refusal):
-            return planned
-        return replace(
-            decision,
-            ladder=planned.ladder,
-            max_output_tokens=planned.max_output_tokens,
-            worst_nano_usd=planned.worst_nano_usd,
-            notices=decision.notices + planned.notices,
-        )
+        ladder = decision.ladder
+        assert ladder is not None
+        cap = decision.output_cap or MAX_OUTPUT_TOKENS
+        asked = None if request.max_output_tokens is None else min(request.max_output_tokens, cap)
+
+        def planned(wanted: Ladder) -> Plan | Refusal:
+            return plan(
+                wanted,
+                input_tokens=decision.input_tokens,
+                asked_max_output=asked,
+                choices=request.choices,
+                max_cost_nano_usd=request.max_cost_nano_usd,
+                default_max_output=min(default_max_output_tokens, cap),
+            )
+
+        best = planned(ladder)
+        if isinstance(best, Refusal):
+            return best
+        menu = [best]
+        if decision.limits.budgets and len(best.ladder.rungs) > 1:
+            cheaper = planned(replace(ladder, rungs=best.ladder.rungs[:1], top_retries=0))
+            if isinstance(cheaper, Plan):
+                menu.append(cheaper)
+        choices = tuple(_choice(one, request, decision, cheap_models) for one in menu)
+        return replace(decision, menu=tuple(menu), choices=choices)
 
     return stage
 
 
-def _tighter(one: int | None, other: int | None) -> int | None:
-    caps = [cap for cap in (one, other) if cap is not None]
-    return min(caps, default=None)
+def _choice(planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]) -> Choice:
+    """The plan as the ledger sees it: its worst cost, and the tokens of its longest path."""
+    ladder = planned.ladder
+    longest = [rung.model for rung in ladder.rungs]
+    longest += longest[-1:] * (ladder.top_retries if ladder.checked else 0)
+    tokens = sum(
+        decision.input_tokens + request.choices * output_bound(model, planned.max_output_tokens)
+        for model in longest
+    )
+    cheap = planned.worst_nano_usd == 0 or all(model.name in cheap_models for model in longest)
+    return Choice(nano_usd=planned.worst_nano_usd, tokens=tokens, cheap=cheap)

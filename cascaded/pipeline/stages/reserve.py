@@ -1,28 +1,53 @@
 """Reserve: set the worst case aside before anything is spent, and wait until that is safe."""
 
+from collections.abc import Callable
+
 from msgspec.structs import replace
 
 from cascaded.ports import Ledger, Stage
-from cascaded.types.decision import Decision, Refusal
+from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.limits import Admitted, Caller, Demand, Denial
 from cascaded.types.request import Request
 
+DEGRADED = "A budget is nearly used up: only cheaper models were considered."
 
-def reserve(ledger: Ledger) -> Stage:
+
+def reserve(ledger: Ledger, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
     """A stage that takes the hold. It never waits, so no cancellation can lose the hold."""
 
-    async def stage(request: Request, decision: Decision) -> Decision | Refusal:
-        hold = ledger.reserve(request, decision.worst_nano_usd)
-        return hold if isinstance(hold, Refusal) else replace(decision, hold=hold)
+    async def stage(request: Request, decision: Decision) -> Decision | Refusal:  # noqa: ARG001
+        answer = ledger.admit(Demand(menu=decision.choices, limits=decision.limits))
+        if isinstance(answer, Refusal):
+            return answer
+        if isinstance(answer, Denial):
+            assert decision.caller is not None
+            return explain(answer, decision.caller)
+        assert isinstance(answer, Admitted)  # `Existing` needs an idempotency key
+        return _taken(decision, answer)
 
     return stage
 
 
+def _taken(decision: Decision, admitted: Admitted) -> Decision:
+    plan = decision.menu[admitted.choice]
+    degraded = (DEGRADED,) if admitted.choice > 0 else ()
+    return replace(
+        decision,
+        ladder=plan.ladder,
+        max_output_tokens=plan.max_output_tokens,
+        hold=Hold(id=admitted.hold, seq=admitted.seq, nano_usd=admitted.nano_usd),
+        warnings=admitted.warnings,
+        notices=(*decision.notices, *plan.notices, *degraded),
+    )
+
+
 def secure(ledger: Ledger) -> Stage:
-    """A stage that returns once the hold survives a crash."""
+    """A stage that returns once the hold survives a crash, where a hard limit depends on it."""
 
     async def stage(request: Request, decision: Decision) -> Decision:  # noqa: ARG001
         assert decision.hold is not None
-        await ledger.durable(decision.hold)
+        if decision.limits.hard:
+            await ledger.durable(decision.hold.seq)
         return decision
 
     return stage

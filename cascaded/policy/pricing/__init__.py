@@ -4,7 +4,7 @@ Everything is whole numbers: prices in pico-dollars a token, sums in nano-dollar
 """
 
 from cascaded.policy.pricing.catalogue import Catalogue, CatalogueEntry, CatalogueError
-from cascaded.policy.pricing.planner import Plan, output_bound, plan
+from cascaded.policy.pricing.planner import output_bound, plan
 from cascaded.policy.pricing.rates import affordable_output, cost, is_free, worst_cost
 from cascaded.policy.pricing.savings import Saving, saving
 from cascaded.policy.pricing.table import price_table_hash
@@ -13,7 +13,6 @@ __all__ = [
     "Catalogue",
     "CatalogueEntry",
     "CatalogueError",
-    "Plan",
     "Saving",
     "affordable_output",
     "cost",

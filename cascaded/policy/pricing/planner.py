@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from cascaded.policy.pricing.rates import worst_cost
-from cascaded.types.decision import Refusal
+from cascaded.types.decision import Plan, Refusal
 from cascaded.types.model import Ladder, Model
 from cascaded.types.money import format_usd
 
@@ -15,16 +14,6 @@ OUTPUT_FLOOR = 256
 """An answer is not cut below this to save money: a truncated answer is worse than a refusal."""
 REASONING_OUTPUT_FLOOR = 1_024
 """The same for models that think before they speak, and may spend the bound on that."""
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A ladder whose worst path fits."""
-
-    ladder: Ladder
-    max_output_tokens: int
-    """For each choice. A model that allows less is sent less: see `output_bound`."""
-    worst_nano_usd: int
-    notices: tuple[str, ...] = ()
 
 
 class _Terms(NamedTuple):

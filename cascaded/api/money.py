@@ -1,0 +1,276 @@
+"""The routes for applications that call models themselves, and for looking at budgets."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import cast, get_args
+
+import msgspec
+from aiohttp import web
+from msgspec.structs import replace
+
+from cascaded.api.claims import from_headers, with_body
+from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.native import Native
+from cascaded.api.errors import error_object, error_response
+from cascaded.pipeline.stages.peek import LEAST
+from cascaded.policy.access.identity import AccessRules, identify
+from cascaded.policy.limits.headers import rate_headers
+from cascaded.ports import Clock, Ledger, Stage
+from cascaded.types.decision import Decision, Refusal
+from cascaded.types.errors import HoldError
+from cascaded.types.limits import Caller, Choice, Demand, Denial, Existing, Limits, Peek, Scope
+from cascaded.types.request import Request
+from cascaded.wire import money
+from cascaded.wire.native import Who, usd
+from cascaded.wire.openai_chat import WireError
+
+Explain = Callable[[Denial, Caller], Refusal]
+IDEMPOTENCY_KEY_MAX = 255
+MAX_OUTSIDE_HOLDS = 100_000
+NS_PER_S = 1_000_000_000
+
+
+class OutsideHold(msgspec.Struct, frozen=True):
+    """A hold of an application that calls models itself."""
+
+    principal: str
+    nano_usd: int
+    expires_ns: int
+    """Monotonic."""
+
+
+class Desk:
+    """Holds that were handed out, and the routes that take them back."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        clock: Clock,
+        access: AccessRules,
+        limits_for: Callable[[Caller], Limits],
+        explain: Explain,
+        deciding: Sequence[Stage],
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._access = access
+        self._limits_for = limits_for
+        self._explain = explain
+        self._deciding = deciding
+        self._holds: dict[int, OutsideHold] = {}
+
+    async def check(self, incoming: Incoming) -> web.Response:
+        """`POST /check`: what would happen to this call, and why, for every limit. A prompt as
+        for `/infer`, or just an amount (`cost`). Takes nothing."""
+        if b'"cost"' in incoming.body:
+            asked = money.read(incoming.body, money.ReserveRequest)
+            decision = self._whose(incoming, asked)
+            if isinstance(decision, Decision):
+                decision = replace(decision, choices=(_choice(asked),))
+        else:
+            decision = await self._decide(Native().read(incoming))
+        if isinstance(decision, Refusal):
+            return _json({"allowed": False, "reason": error_object(decision), "limits": []})
+        peek = self._ledger.peek(Demand(menu=decision.choices, limits=decision.limits))
+        return _json(self._forecast(decision, peek))
+
+    async def reserve(self, incoming: Incoming) -> web.Response:
+        """`POST /reserve`: hold an amount. Answered once the hold survives a crash."""
+        asked = money.read(incoming.body, money.ReserveRequest)
+        decision = self._whose(incoming, asked)
+        if isinstance(decision, Refusal):
+            return error_response(decision, incoming.request_id)
+        key = _idempotency(incoming)
+        if isinstance(key, Refusal):
+            return error_response(key, incoming.request_id)
+        if len(self._holds) >= MAX_OUTSIDE_HOLDS:
+            full = Refusal(
+                code="overloaded",
+                message=f"{MAX_OUTSIDE_HOLDS} holds are open: settle or release some.",
+                retry_after_s=1,
+            )
+            return error_response(full, incoming.request_id)
+        answer = self._ledger.admit(
+            Demand(menu=(_choice(asked),), limits=decision.limits, idempotency=key)
+        )
+        if isinstance(answer, Denial):
+            assert decision.caller is not None
+            answer = self._explain(answer, decision.caller)
+        if isinstance(answer, Refusal):
+            return error_response(answer, incoming.request_id)
+        if not isinstance(answer, Existing):
+            expires_ns = self._clock.monotonic_ns() + int(asked.expires_in_s * NS_PER_S)
+            self._holds[answer.hold] = OutsideHold(
+                incoming.principal.id, answer.nano_usd, expires_ns
+            )
+        await self._ledger.durable(answer.seq)
+        return _json({"hold": answer.hold, "cost": usd(answer.nano_usd)})
+
+    async def settle(self, incoming: Incoming) -> web.Response:
+        """`POST /settle`: what it really cost. Answered once that survives a crash."""
+        asked = money.read(incoming.body, money.SettleRequest)
+        known = bytes(asked.cost) not in (b"", b"null")
+        cost = money.amount(asked.cost) if known else None
+        held = self._claim(incoming, asked.hold)
+        if isinstance(held, Refusal):
+            return error_response(held, incoming.request_id)
+        if cost is None:
+            receipt = self._ledger.post(asked.hold, held.nano_usd, "unknown")
+        else:
+            receipt = self._ledger.post(asked.hold, cost, "billed")
+        await self._ledger.durable(receipt.seq)
+        return _json(money.receipt_row(receipt))
+
+    async def release(self, incoming: Incoming) -> web.Response:
+        """`POST /release`: nothing was sent, so all of it is given back."""
+        asked = money.read(incoming.body, money.ReleaseRequest)
+        held = self._claim(incoming, asked.hold)
+        if isinstance(held, Refusal):
+            return error_response(held, incoming.request_id)
+        receipt = self._ledger.release(asked.hold)
+        await self._ledger.durable(receipt.seq)
+        return _json(money.receipt_row(receipt))
+
+    async def budgets(self, incoming: Incoming) -> web.Response:
+        """`GET /budgets?scope=user&id=…`: how budgets stand. Others' are for administrators."""
+        query = incoming.http.query
+        scope, wanted = query.get("scope"), query.get("id")
+        if not incoming.principal.admin:
+            scope, wanted = "user", incoming.principal.id
+        if scope is not None and scope not in get_args(Scope):
+            wrong = Refusal(
+                code="invalid_request",
+                message=f"scope must be one of {', '.join(get_args(Scope))}",
+                param="scope",
+            )
+            return error_response(wrong, incoming.request_id)
+        counters = self._ledger.counters(cast("Scope | None", scope), wanted)
+        shown = counters[:MAX_ROWS]
+        rows = [money.budget_row(counter) for counter in shown]
+        return _json({"budgets": rows, "more": len(counters) - len(shown)})
+
+    async def unknowns(self, incoming: Incoming) -> web.Response:
+        """`GET /unknowns`: what is charged although nobody knows the bill, and open holds."""
+        if not incoming.principal.admin:
+            return error_response(ADMINS_ONLY, incoming.request_id)
+        holds = self._ledger.unresolved()
+        rows = [money.hold_row(hold) for hold in holds[:MAX_ROWS]]
+        return _json({"holds": rows, "more": max(0, len(holds) - MAX_ROWS)})
+
+    async def resolve(self, incoming: Incoming) -> web.Response:
+        """`POST /unknowns/{hold}`: what the provider's bill says of it."""
+        if not incoming.principal.admin:
+            return error_response(ADMINS_ONLY, incoming.request_id)
+        cost = money.amount(money.read(incoming.body, money.ResolveRequest).cost)
+        number = incoming.http.match_info["hold"]
+        try:
+            receipt = self._ledger.adjust(int(number), cost)
+        except (HoldError, ValueError):
+            return error_response(_no_hold(number), incoming.request_id)
+        await self._ledger.durable(receipt.seq)
+        return _json(money.receipt_row(receipt))
+
+    def headers(self, decision: Decision) -> dict[str, str]:
+        """What is left of the limits that a call was charged to."""
+        if not decision.limits.rates and not decision.limits.hard:
+            return {}
+        views = self._ledger.peek(Demand(menu=(LEAST,), limits=decision.limits)).limits
+        return rate_headers(views, self._clock.wall_ns())
+
+    def expire(self) -> int:
+        """Charge holds in full whose time is up; how many there were. Never free money: an
+        application that vanished may have made its call."""
+        now = self._clock.monotonic_ns()
+        late = [number for number, hold in self._holds.items() if hold.expires_ns <= now]
+        for number in late:
+            self._ledger.post(number, self._holds.pop(number).nano_usd, "unknown")
+        return len(late)
+
+    def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:
+        """The hold, taken off the desk, if it is this principal's."""
+        held = self._holds.get(number)
+        if held is None or not (
+            incoming.principal.admin or incoming.principal.id == held.principal
+        ):
+            return _no_hold(number)
+        return self._holds.pop(number)
+
+    def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
+        """The limits of whom an amount is for."""
+        claims = with_body(from_headers(incoming.http.headers), asked)
+        caller = identify(incoming.principal, claims, self._access)
+        if isinstance(caller, Refusal):
+            return caller
+        return Decision(caller=caller, limits=self._limits_for(caller))
+
+    async def _decide(self, request: Request) -> Decision | Refusal:
+        decision = Decision()
+        for stage in self._deciding:
+            step = await stage(request, decision)
+            if not isinstance(step, Decision):
+                return step if isinstance(step, Refusal) else decision
+            decision = step
+        return decision
+
+    def _forecast(self, decision: Decision, peek: Peek) -> dict[str, object]:
+        reason = None
+        if peek.denial is not None:
+            assert decision.caller is not None
+            reason = error_object(self._explain(peek.denial, decision.caller))
+        plan = decision.menu[peek.choice] if decision.menu and peek.choice is not None else None
+        choice = None if peek.choice is None else decision.choices[peek.choice]
+        return {
+            "allowed": peek.denial is None,
+            "reason": reason,
+            "models": [rung.model.name for rung in plan.ladder.rungs] if plan else [],
+            "max_tokens": plan.max_output_tokens if plan else None,
+            "worst_cost": usd(choice.nano_usd) if choice else None,
+            "notices": [*decision.notices, *(plan.notices if plan else ())],
+            "limits": [money.limit_row(view) for view in peek.limits],
+        }
+
+
+ADMINS_ONLY = Refusal(
+    code="forbidden", message="This route is for administrators: the daemon's own user."
+)
+MAX_ROWS = 1_000
+
+
+def _choice(asked: money.ReserveRequest) -> Choice:
+    if not 0 <= asked.tokens <= money.MAX_TOKENS:
+        raise WireError(f"tokens must be from 0 to {money.MAX_TOKENS}", "tokens")
+    if not 0 < asked.expires_in_s <= money.HOLD_TTL_MAX_S:
+        raise WireError(f"expires_in_s must be at most {money.HOLD_TTL_MAX_S:g}", "expires_in_s")
+    return Choice(nano_usd=money.amount(asked.cost), tokens=asked.tokens, cheap=True)
+
+
+def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | Refusal | None:
+    """Hashes of the key, which is its principal's own, and of the body."""
+    key = incoming.http.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= IDEMPOTENCY_KEY_MAX or not key.isprintable():
+        return Refusal(
+            code="invalid_request",
+            message=f"Idempotency-Key must be 1 to {IDEMPOTENCY_KEY_MAX} printable characters.",
+            param="Idempotency-Key",
+        )
+    owned = f"{incoming.principal.id}\n{key}".encode()
+    return _hash(owned), _hash(incoming.body)
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+def _no_hold(number: object) -> Refusal:
+    return Refusal(
+        code="not_found",
+        message=f"There is no open hold {number} of yours. It may be settled, released or expired.",
+        param="hold",
+    )
+
+
+def _json(body: object) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

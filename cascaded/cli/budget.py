@@ -1,0 +1,152 @@
+"""`cascaded check`, `budget` and `unknowns`: what may be spent, what was, and what nobody knows."""
+
+import sys
+
+import click
+import msgspec
+
+from cascaded.cli.show import dollars
+from cascaded.client import Client
+from cascaded.client.results import Budget, Check, LimitInfo
+from cascaded.client.sync import Asked
+
+EXIT_NOT_ALLOWED = 3
+SOCKET = click.option(
+    "--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("question", required=False)
+@click.option("--cost", metavar="USD", help="Check an amount instead of a question.")
+@click.option("--model", default="auto", show_default=True, help="A ladder, an alias or a model.")
+@click.option("--max-tokens", type=int, help="Bound on the answer's length.")
+@click.option("--user", metavar="ID", help="On whose behalf; believed if the operator trusts you.")
+@JSON
+@SOCKET
+def check(
+    question: str | None,
+    cost: str | None,
+    model: str,
+    max_tokens: int | None,
+    user: str | None,
+    as_json: bool,
+    socket: str | None,
+) -> None:
+    """What would happen to QUESTION (or to a call of that --cost), and why. Spends nothing.
+
+    Ends with 3 when it would be refused.
+    """
+    if (question is None) == (cost is None):
+        raise click.UsageError("give either a question or --cost")
+    asked: Asked = {} if user is None else {"user_id": user}
+    if question is not None:
+        asked["model"] = model
+        if max_tokens is not None:
+            asked["max_tokens"] = max_tokens
+    with Client(socket) as client:
+        told = client.check(question, cost=cost, **asked)
+    if as_json:
+        click.echo(msgspec.json.encode(told))
+    else:
+        _print_check(told)
+    if not told.allowed:
+        sys.exit(EXIT_NOT_ALLOWED)
+
+
+@click.command()
+@click.option("--scope", help="Only budgets of this kind: user, organization, tier …")
+@click.option("--id", "wanted", metavar="ID", help="Only this one's.")
+@JSON
+@SOCKET
+def budget(scope: str | None, wanted: str | None, as_json: bool, socket: str | None) -> None:
+    """Show how budgets stand: what was spent, is held, and is left."""
+    with Client(socket) as client:
+        budgets = client.budgets(scope, wanted)
+    if as_json:
+        click.echo(msgspec.json.encode(budgets))
+        return
+    _table(
+        ("scope", "id", "window", "spent", "held", "unknown", "limit", "left", "resets"),
+        [_budget_row(one) for one in budgets],
+    )
+
+
+@click.group()
+def unknowns() -> None:
+    """Money that is charged although nobody knows the bill."""
+
+
+@unknowns.command("list")
+@JSON
+@SOCKET
+def list_unknowns(as_json: bool, socket: str | None) -> None:
+    """Show open holds, and those whose bill is unknown."""
+    with Client(socket) as client:
+        holds = client.unknowns()
+    if as_json:
+        click.echo(msgspec.json.encode(holds))
+        return
+    _table(
+        ("hold", "state", "held", "unknown", "since"),
+        [
+            (str(one.hold), one.state, dollars(one.held), dollars(one.unknown), one.at or "")
+            for one in holds
+        ],
+    )
+
+
+@unknowns.command("resolve")
+@click.argument("hold", type=int)
+@click.argument("cost", metavar="USD")
+@SOCKET
+def resolve_unknown(hold: int, cost: str, socket: str | None) -> None:
+    """Say what HOLD really cost, from the provider's bill."""
+    with Client(socket) as client:
+        receipt = client.resolve(hold, cost)
+    click.echo(f"hold {receipt.hold}: {dollars(receipt.posted)} posted")
+
+
+def _print_check(told: Check) -> None:
+    if told.allowed:
+        models = ", ".join(told.models) or "this amount"
+        worst = "" if told.worst_cost is None else f", at most {dollars(told.worst_cost)}"
+        click.echo(f"allowed: {models}{worst}")
+    else:
+        reason = told.reason or {}
+        click.echo(f"refused: {reason.get('message', 'no reason was given')}")
+    for notice in told.notices:
+        click.echo(f"note: {notice}")
+    if told.limits:
+        rows = [_limit_row(one) for one in told.limits]
+        _table(("limit", "of", "used", "limit", "left", "fits", "resets"), rows)
+
+
+def _limit_row(one: LimitInfo) -> tuple[str, ...]:
+    if one.kind == "budget":
+        what, show = f"{one.window} budget", dollars
+    else:
+        what, show = f"{one.unit} in {one.window_s:g} s", "{:,}".format
+    limit = "none" if one.limit is None else show(one.limit)
+    left = "" if one.remaining is None else show(one.remaining)
+    fits = "yes" if one.fits else "no"
+    return (what, f"{one.scope} {one.id}", show(one.used), limit, left, fits, one.resets_at or "")
+
+
+def _budget_row(one: Budget) -> tuple[str, ...]:
+    limit = "none" if one.limit is None else dollars(one.limit)
+    left = "" if one.remaining is None else dollars(one.remaining)
+    spent, held, unknown = dollars(one.posted), dollars(one.held), dollars(one.unknown)
+    window = one.window + (" (degraded)" if one.degraded else "")
+    return (one.scope, one.id, window, spent, held, unknown, limit, left, one.resets_at or "never")
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""Who a call is for, and what it may do. Pure."""

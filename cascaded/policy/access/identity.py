@@ -1,0 +1,80 @@
+"""Whom a call is charged to: what the transport proves, and claims of those who are trusted."""
+
+from typing import Literal
+
+import msgspec
+
+from cascaded.types.decision import Refusal
+from cascaded.types.limits import Caller
+from cascaded.types.request import Claims, Principal
+
+MAX_ID_CHARS = 256
+
+
+class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose word counts."""
+
+    trusted: frozenset[str] = frozenset()
+    """Principals (`uid:1000`, the name of a TCP key) whose claims of identity are believed."""
+    default_tier: str | None = None
+    tiers: frozenset[str] = frozenset()
+    """The tiers there are."""
+    known_users: frozenset[str] = frozenset()
+    """Users with limits of their own."""
+    unknown_user: Literal["default", "refuse"] = "default"
+    """What becomes of others: the default limits, or a refusal."""
+    declared_tags: frozenset[str] = frozenset()
+
+
+def identify(principal: Principal, claims: Claims, rules: AccessRules) -> Caller | Refusal:
+    """The caller as far as it is believed.
+
+    Without trust a call is the principal's own, whatever it claims: nobody can spend on another's
+    account, or escape their own limits, by a header.
+    """
+    if principal.id not in rules.trusted:
+        caller = Caller(user_id=principal.id, tier=rules.default_tier)
+    else:
+        caller = Caller(
+            user_id=claims.user_id or principal.id,
+            tier=claims.user_tier or rules.default_tier,
+            organization_id=claims.organization_id,
+            workspace_id=claims.workspace_id,
+            team_id=claims.team_id,
+            run_id=claims.run_id,
+            tags=tuple(
+                sorted(item for item in claims.tags.items() if item[0] in rules.declared_tags)
+            ),
+        )
+    return _fault(caller, rules) or caller
+
+
+def _fault(caller: Caller, rules: AccessRules) -> Refusal | None:
+    ids = (
+        caller.user_id,
+        caller.organization_id,
+        caller.workspace_id,
+        caller.team_id,
+        caller.run_id,
+        *(value for _, value in caller.tags),
+    )
+    if any(one is not None and not 0 < len(one) <= MAX_ID_CHARS for one in ids):
+        return Refusal(
+            code="invalid_request",
+            message=f"Ids of users, organisations, teams, runs and tags have 1 to {MAX_ID_CHARS}"
+            " characters.",
+        )
+    if caller.tier is not None and caller.tier not in rules.tiers:
+        return Refusal(
+            code="forbidden",
+            message=f"There is no tier {caller.tier[:MAX_ID_CHARS]!r}; there are:"
+            f" {', '.join(sorted(rules.tiers)) or 'none'}.",
+            param="user_tier",
+        )
+    if rules.unknown_user == "refuse" and caller.user_id not in rules.known_users:
+        return Refusal(
+            code="forbidden",
+            message=f"User '{caller.user_id}' is not known here, and unknown users are refused"
+            " (access.unknown_user). Ask the operator to add limits for this user.",
+        )
+    return None

@@ -1,0 +1,151 @@
+"""The native routes about money: `/check`, `/reserve`, `/settle`, `/release`, `/budgets`. Pure.
+
+Money on the wire is US dollars as an exact decimal, given as a JSON number or a string.
+"""
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+
+from cascaded.types.limits import (
+    CounterStatus,
+    HoldStatus,
+    LimitView,
+    Receipt,
+)
+from cascaded.types.money import MoneyError, parse_usd
+from cascaded.wire.native import Who, usd
+from cascaded.wire.openai_chat import ABSENT, WireError
+
+NS_PER_S = 1_000_000_000
+HOLD_TTL_S = 3_600.0
+HOLD_TTL_MAX_S = 86_400.0
+MAX_TOKENS = 100_000_000
+
+T = TypeVar("T")
+
+
+class ReserveRequest(Who, kw_only=True, forbid_unknown_fields=True):
+    """The body of `/reserve`, and of a `/check` that names an amount instead of a prompt."""
+
+    cost: msgspec.Raw
+    """US dollars: the most that the call can cost."""
+    tokens: int = 0
+    """The most tokens it can use, for rates that count them."""
+    expires_in_s: float = HOLD_TTL_S
+    """After this an unresolved hold is charged in full, as unknown."""
+
+
+class SettleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of `/settle`."""
+
+    hold: int
+    cost: msgspec.Raw = ABSENT
+    """US dollars: what it really cost. Left out: nobody knows, so it is charged in full."""
+
+
+class ReleaseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of `/release`: nothing was sent."""
+
+    hold: int
+
+
+class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The body of `/unknowns/{hold}`: what the provider's bill says."""
+
+    cost: msgspec.Raw
+
+
+def read(body: bytes, shape: type[T]) -> T:
+    """A body of this shape. Raises `WireError`."""
+    try:
+        return msgspec.json.decode(body, type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(str(error)) from None
+
+
+def amount(raw: msgspec.Raw, param: str = "cost") -> int:
+    """Nano-dollars. Raises `WireError`."""
+    try:
+        return parse_usd(bytes(raw).decode().strip('"'))
+    except MoneyError as error:
+        raise WireError(f"{param}: {error}", param) from None
+
+
+def moment(ns: int | None) -> str | None:
+    """ISO 8601 in UTC."""
+    if ns is None:
+        return None
+    return datetime.fromtimestamp(ns / NS_PER_S, UTC).isoformat(timespec="seconds")
+
+
+def limit_row(view: LimitView) -> dict[str, object]:
+    """One limit as `/check` shows it: money in dollars, rates in their unit."""
+    shared: dict[str, object] = {
+        "scope": view.scope,
+        "id": view.id,
+        "fits": view.fits,
+        "enforced": view.enforced,
+        "degraded": view.degraded,
+        "resets_at": moment(view.reset_at_ns),
+    }
+    if view.unit is not None:
+        window_s = (view.window_ns or 0) / NS_PER_S
+        told: dict[str, object] = {"kind": "rate", "unit": view.unit, "window_s": window_s}
+        told |= {"limit": view.limit, "used": view.used, "remaining": view.remaining}
+    else:
+        told = {"kind": "budget", "window": view.window}
+        told |= {"limit": _usd(view.limit), "used": usd(view.used)}
+        told |= {"remaining": _usd(view.remaining)}
+    return told | shared
+
+
+def budget_row(counter: CounterStatus) -> dict[str, object]:
+    """One counter as `/budgets` shows it."""
+    spent = counter.posted + counter.unknown
+    remaining = None if counter.limit is None else max(0, counter.limit - spent - counter.held)
+    return {
+        "scope": counter.scope,
+        "id": counter.id,
+        "window": counter.window,
+        "zone": counter.zone,
+        "limit": _usd(counter.limit),
+        "enforcement": counter.enforcement,
+        "origin": counter.origin,
+        "posted": usd(counter.posted),
+        "held": usd(counter.held),
+        "unknown": usd(counter.unknown),
+        "overrun": usd(counter.overrun),
+        "remaining": _usd(remaining),
+        "degraded": counter.degraded,
+        "starts_at": moment(counter.starts_at_ns),
+        "resets_at": moment(counter.resets_at_ns),
+    }
+
+
+def hold_row(hold: HoldStatus) -> dict[str, object]:
+    """One unresolved hold as `/unknowns` shows it."""
+    return {
+        "hold": hold.hold,
+        "state": hold.state,
+        "held": usd(hold.held),
+        "unknown": usd(hold.unknown),
+        "at": moment(hold.at_ns),
+    }
+
+
+def receipt_row(receipt: Receipt) -> dict[str, object]:
+    """How a hold was resolved."""
+    return {
+        "hold": receipt.hold,
+        "state": receipt.state,
+        "posted": usd(receipt.posted),
+        "unknown": usd(receipt.unknown),
+        "returned": usd(receipt.returned),
+        "overrun": usd(receipt.overrun),
+    }
+
+
+def _usd(nano_usd: int | None) -> msgspec.Raw | None:
+    return None if nano_usd is None else usd(nano_usd)
