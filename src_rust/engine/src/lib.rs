@@ -18,6 +18,8 @@ mod limit_set;
 mod open;
 mod outbox;
 mod spend;
+#[cfg(test)]
+mod tests;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use days::{DayTotal, NAME_BYTES_MAX};
