@@ -149,8 +149,7 @@ impl Shared {
 
     fn checkpoint(&self, keeper: &mut Keeper) -> Result<(), String> {
         let began = Instant::now();
-        let upto_seq = self.take(keeper)?;
-        let pause_ns = nanoseconds(began);
+        let (upto_seq, pause_ns) = self.take(keeper)?;
         let Some(journal) = self.journal() else {
             keeper.pending.clear();
             return Ok(());
@@ -172,17 +171,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Takes what has changed, as it is after the record whose sequence is returned.
-    fn take(&self, keeper: &mut Keeper) -> Result<Seq, String> {
-        let (changes, totals, upto_seq) = {
+    /// Takes what has changed, as it is after the record whose sequence is returned, with how long
+    /// the ledger was held for it.
+    fn take(&self, keeper: &mut Keeper) -> Result<(Seq, u64), String> {
+        let (changes, totals, upto_seq, pause_ns) = {
             let mut state = self.lock().map_err(|why| why.to_string())?;
+            let held = Instant::now();
             if let Some(journal) = self.journal() {
                 // What has no room yet keeps waiting; the checkpoint waits for it below.
                 let _ = state.outbox.flush(&journal);
             }
             let changes = state.ledger.take_snapshot_changes();
             let totals = state.ledger.take_window_totals();
-            (changes, totals, state.outbox.last_seq())
+            (changes, totals, state.outbox.last_seq(), nanoseconds(held))
         };
         for SnapshotChange { key, value } in changes {
             keeper.pending.insert((table_of(&key) as usize, key), value);
@@ -193,7 +194,7 @@ impl Shared {
                 .pending
                 .insert((Table::Days as usize, key), Some(value));
         }
-        Ok(upto_seq)
+        Ok((upto_seq, pause_ns))
     }
 }
 

@@ -157,7 +157,7 @@ fn unknowns(engine: &Engine) -> i64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_life_that_is_cut_off_goes_on(steps in prop::collection::vec(step(), 1..60)) {
