@@ -1,0 +1,128 @@
+"""Who may pass: peer credentials on the socket, a key on TCP, never a browser."""
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from cascaded.api.auth import Gate, caller_key, digest, digests, forwardable_key
+from cascaded.types.decision import Refusal
+from cascaded.types.request import Principal
+from cascaded.types.secret import Secret
+
+KEYS = digests({"app": Secret("sk-app"), "other": Secret("sk-other")})
+PEER = Principal(kind="peer", id="uid:1")
+KEY = Principal(kind="key", id="app")
+
+
+class Transport:
+    """As much of a transport as the gate looks at."""
+
+    def __init__(self, peer: socket.socket | None) -> None:
+        self.peer = peer
+        self.looks = 0
+
+    def get_extra_info(self, name: str) -> object:
+        if name != "socket":
+            return None
+        self.looks += 1
+        return self.peer
+
+
+def request(peer: socket.socket | None = None, **headers: str) -> web.Request:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Mock(headers=CIMultiDict(sent), transport=Transport(peer))
+
+
+@pytest.fixture
+def ours() -> Iterator[socket.socket]:
+    """One end of a Unix socket whose other end is this process."""
+    one, other = socket.socketpair(socket.AF_UNIX)
+    with one, other:
+        yield one
+
+
+def gate(own_uid: int = os.getuid()) -> Gate:
+    return Gate(own_uid=own_uid, tcp_key_digests=KEYS)
+
+
+def test_a_peer_is_known_by_its_uid(ours: socket.socket) -> None:
+    uid = os.getuid()
+    assert gate().principal(request(ours)) == Principal(kind="peer", id=f"uid:{uid}", admin=True)
+    stranger = gate(own_uid=uid + 1).principal(request(ours))
+    assert stranger == Principal(kind="peer", id=f"uid:{uid}", admin=False)
+
+
+def test_a_peer_needs_no_key_and_a_wrong_one_does_no_harm(ours: socket.socket) -> None:
+    assert gate().principal(request(ours, Authorization="Bearer nonsense")) == gate().principal(
+        request(ours)
+    )
+
+
+def test_one_look_at_the_socket_for_each_connection(ours: socket.socket) -> None:
+    door, asked = gate(), request(ours)
+    for _ in range(3):
+        door.principal(asked)
+    transport: Any = asked.transport
+    assert transport.looks == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "who"),
+    [
+        ({"Authorization": "Bearer sk-app"}, "app"),
+        ({"Authorization": "bearer  sk-app "}, "app"),
+        ({"x_api_key": "sk-other"}, "other"),
+        ({"Authorization": "Basic sk-app", "x_api_key": "sk-other"}, "other"),
+        ({"Authorization": "Bearer sk-app", "x_api_key": "sk-wrong"}, "app"),
+        ({}, None),
+        ({"Authorization": "Bearer sk-apple"}, None),
+        ({"Authorization": "Bearer sk-ap"}, None),
+        ({"Authorization": "Bearer \udcff"}, None),
+        ({"x_api_key": ""}, None),
+    ],
+)
+def test_keys(headers: dict[str, str], who: str | None) -> None:
+    with socket.socket() as tcp:
+        for peer in (tcp, None):
+            passed = gate().principal(request(peer, **headers))
+            if who is None:
+                assert isinstance(passed, Refusal)
+                assert passed.code == "unauthenticated"
+                assert "tcp_keys" in passed.message
+            else:
+                assert passed == Principal(kind="key", id=who, admin=False)
+
+
+def test_without_a_transport_it_is_not_a_peer() -> None:
+    asked = Mock(transport=None, headers={})
+    assert isinstance(gate().principal(asked), Refusal)
+
+
+@pytest.mark.parametrize("header", ["Origin", "Referer", "origin", "REFERER"])
+def test_browsers_are_turned_away(ours: socket.socket, header: str) -> None:
+    sent: Any = {header: "http://localhost", "Authorization": "Bearer sk-app"}
+    for peer in (ours, None):
+        passed = gate().principal(request(peer, **sent))
+        assert isinstance(passed, Refusal)
+        assert passed.code == "forbidden"
+
+
+def test_only_a_peers_key_may_be_forwarded() -> None:
+    asked = request(Authorization="Bearer sk-mine")
+    assert caller_key(asked) == "sk-mine"
+    assert forwardable_key(asked, PEER) == "sk-mine"
+    assert forwardable_key(asked, KEY) is None
+    assert forwardable_key(request(), PEER) is None
+
+
+def test_keys_are_kept_as_digests() -> None:
+    assert KEYS.keys() == {"app", "other"}
+    assert all(len(value) == 32 for value in KEYS.values())
+    assert digest("a") != digest("b")
+    assert b"sk-app" not in b"".join(KEYS.values())
