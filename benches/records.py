@@ -12,7 +12,7 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.lmdb_store import LmdbStore
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.usage_log import UsageLog
-from cascaded.types.limits import Admitted, Denial
+from cascaded.types.limits import Admitted, Caller, Denial
 from tests.support.records import answered, asked, attempt
 
 RECORDS = 100_000
@@ -22,6 +22,7 @@ BURSTS_AT_ONCE = 8
 """Then the thread may catch up: this is not about a full queue."""
 PAUSE_S = 0.01
 USERS = 100
+FEATURES = 7
 DENIAL = Denial(reason="rate", scope="user", id="u1", unit="requests", limit=9, used=9, asked=1)
 PLAIN = Admitted(hold=1, seq=1, choice=0, nano_usd=20)
 
@@ -35,13 +36,13 @@ def main() -> None:
 def _usage(folder: Path) -> None:
     store = LmdbStore(folder)
     log = UsageLog(store, SystemClock(), report=print)
-    tried = answered(attempt(100, rung=0), attempt(900, rung=1, accepted=True))
+    attempts = (attempt(100, rung=0), attempt(900, rung=1, accepted=True))
+    users = [answered(*attempts, caller=Caller(user_id=f"u{number}")) for number in range(USERS)]
     requests = [
-        asked(number, user_id=f"u{number % USERS}", tags={"feature": f"f{number % 7}"})
-        for number in range(RECORDS)
+        asked(number, tags={"feature": f"f{number % FEATURES}"}) for number in range(RECORDS)
     ]
     start = time.perf_counter()
-    each = _bursts(lambda number: log.record(requests[number], tried), log.flushed)
+    each = _bursts(lambda number: log.record(requests[number], users[number % USERS]), log.flushed)
     log.flushed().result(60)
     taken = time.perf_counter() - start
     print(f"usage: {each:.2f} µs a record on the loop's side (median of bursts of {BURST})")

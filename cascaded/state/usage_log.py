@@ -7,7 +7,7 @@ Keys, all numbers big-endian so that bytes sort as they do:
 A batch writes all of its keys at once, so that they always agree.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta, tzinfo
 from hashlib import blake2b
@@ -32,9 +32,9 @@ from cascaded.state.log_rows import (
     unskipped,
 )
 from cascaded.state.write_behind import Report, WriteBehind
-from cascaded.types.decision import Decision, Refusal
+from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
-from cascaded.types.limits import Caller
+from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.records import AttemptRecord, Share, UsagePage, UsageRecord, UsageSummary
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
@@ -57,17 +57,6 @@ RECORD, BY_USER, TALLY, META = b"r", b"u", b"t", b"m"
 EVERYBODY = bytes(PLACE_BYTES)
 NOBODY = Caller(user_id="")
 
-CallerOf = Callable[[Request, Decision], Caller | None]
-
-
-def claimed(request: Request, decision: Decision) -> Caller | None:  # noqa: ARG001
-    """The caller as the request itself says."""
-    if request.user_id is None:
-        return None
-    return Caller(
-        user_id=request.user_id, tier=request.user_tier, organization_id=request.organization_id
-    )
-
 
 class _Finished(msgspec.Struct, frozen=True, gc=False):
     """What the event loop hands on: references only, and none to what was said."""
@@ -82,7 +71,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     ladder: str | None
     domain: str | None
     complexity: str | None
-    reasons: tuple[str, ...]
+    warnings: tuple[BudgetWarning, ...]
     notices: tuple[str, ...]
     hold: int | None
     status: str
@@ -132,12 +121,10 @@ class UsageLog:
         *,
         report: Report,
         retention_days: int = RETENTION_DAYS,
-        caller_of: CallerOf = claimed,
     ) -> None:
         self._store = store
         self._wall_ns = clock.wall_ns
         self._trusted_ns = unskipped(clock)
-        self._caller_of = caller_of
         self._retention_ns = retention_days * DAY_NS
         (saved,) = store.get_many([META])
         self._sequence = int.from_bytes(body(saved), "big") if saved else 0
@@ -164,14 +151,14 @@ class UsageLog:
                 self._wall_ns(),
                 request.id,
                 request.principal.id,
-                self._caller_of(request, decision) or NOBODY,
-                request.tags,
+                decision.caller or NOBODY,
+                request.claims.tags,
                 request.model[:MAX_TEXT],
                 request.stream,
                 decision.ladder.name if decision.ladder else None,
                 decision.domain,
                 decision.complexity,
-                decision.reasons,
+                decision.warnings,
                 decision.notices,
                 decision.hold.id if decision.hold else None,
                 status,
@@ -322,7 +309,7 @@ def _record(finished: _Finished) -> UsageRecord:
         ladder=finished.ladder,
         domain=finished.domain,
         complexity=finished.complexity,
-        reasons=finished.reasons,
+        reasons=tuple(map(_reason, finished.warnings)),
         notices=finished.notices,
         hold=finished.hold,
         attempts=tuple(map(_attempt, attempts)),
@@ -340,6 +327,11 @@ def _record(finished: _Finished) -> UsageRecord:
     )
 
 
+def _reason(warning: BudgetWarning) -> str:
+    state = "is over its limit" if warning.over else "has reached its warning level"
+    return f"budget {warning.scope}:{text_of(warning.id)} {warning.window} {state}"
+
+
 def _attempt(attempt: Attempt) -> AttemptRecord:
     usage = attempt.usage
     return AttemptRecord(
@@ -352,6 +344,7 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
         latency_ns=attempt.latency_ns,
         first_token_ns=attempt.first_token_ns,
         score=attempt.verdict.score if attempt.verdict else None,
+        failed=attempt.verdict.failed if attempt.verdict else (),
         accepted=attempt.accepted,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,

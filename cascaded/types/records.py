@@ -22,6 +22,8 @@ class AttemptRecord(msgspec.Struct, frozen=True, array_like=True):
     latency_ns: int
     first_token_ns: int | None
     score: float | None
+    failed: tuple[str, ...]
+    """Quality checks that found something, the worst first."""
     accepted: bool
     input_tokens: int
     output_tokens: int
@@ -60,6 +62,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     domain: str | None
     complexity: str | None
     reasons: tuple[str, ...]
+    """Budgets that had something to say."""
     notices: tuple[str, ...]
     hold: int | None
     """The ledger's number of it; the ledger has the last word about money."""

@@ -10,12 +10,13 @@ from cascaded.types.limits import Caller
 from cascaded.types.records import UsageRecord
 from tests.support.fakes import FakeClock
 from tests.support.memory_store import MemoryStore
-from tests.support.records import attempt
+from tests.support.records import WARNING, attempt
 
 TEXTS = st.text(max_size=20)
 MAYBE = st.none() | TEXTS
 TIMES = st.integers(0, 20) | st.integers(0, 2**62)
-MONEY = st.integers(0, 2**62)
+MONEY = st.integers(0, 2**55)
+"""The ledger keeps all spend together within 2**63 nano-dollars; so do these."""
 ATTEMPTS = st.lists(
     st.builds(
         attempt,
@@ -39,7 +40,7 @@ FINISHED = st.builds(
     ladder=MAYBE,
     domain=MAYBE,
     complexity=MAYBE,
-    reasons=st.lists(TEXTS, max_size=2).map(tuple),
+    warnings=st.sampled_from([(), (WARNING,)]),
     notices=st.lists(TEXTS, max_size=2).map(tuple),
     hold=st.none() | st.integers(0, 2**63 - 1),
     status=TEXTS,
@@ -47,7 +48,7 @@ FINISHED = st.builds(
     answered_by=st.none(),
     cache=MAYBE,
     flagged=st.booleans(),
-    saved_nano_usd=st.integers(-(2**62), 2**62),
+    saved_nano_usd=st.integers(-(2**55), 2**55),
     attempts=ATTEMPTS,
     elapsed_ns=MONEY,
 )

@@ -3,27 +3,33 @@
 from typing import Any
 
 from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.model import Ladder
-from cascaded.types.request import Principal, Request
-from cascaded.types.result import Attempt, Billing, Completion, Outcome, Result, Verdict
+from cascaded.types.request import Claims, Principal, Request
+from cascaded.types.result import Attempt, Billing, Check, Completion, Outcome, Result, Verdict
 from cascaded.types.usage import Usage
 from tests.support.fakes import ladder, model
 
 NS = 1_000_000_000
 CHEAP, STRONG = model("cheap"), model("strong")
 LADDER: Ladder = ladder(CHEAP, STRONG)
+ALICE = Caller(user_id="alice", tier="pro")
+WARNING = BudgetWarning(scope="user", id="alice", window="month", limit=9, spent=8, over=False)
 SECRET = "the caller's own words"
 
 
-def asked(number: int = 0, user_id: str | None = "alice", **fields: Any) -> Request:
+def asked(
+    number: int = 0, tags: dict[str, str] | None = None, model: str = "auto", stream: bool = False
+) -> Request:
     """A request without its body's members, which the logs do not look at."""
     return Request(
         id=f"r{number}",
         principal=Principal(kind="peer", id="uid:1000"),
+        model=model,
         fields={},
         messages=(),
-        user_id=user_id,
-        **{"model": "auto", **fields},
+        stream=stream,
+        claims=Claims(user_id="somebody else", tags=tags or {}),
     )
 
 
@@ -39,20 +45,21 @@ def attempt(
         billing=billing,
         latency_ns=NS // 10,
         first_token_ns=NS // 20,
-        verdict=Verdict(score=0.9, confidence=0.9),
+        verdict=Verdict(score=0.9, confidence=0.9, checks=(Check(name="length", score=0.9),)),
         **fields,
     )
 
 
-def answered(*attempts: Attempt, saved_nano_usd: int = 0) -> Outcome:
+def answered(*attempts: Attempt, saved_nano_usd: int = 0, caller: Caller | None = ALICE) -> Outcome:
     """An answer by the last attempt."""
     tried = attempts or (attempt(accepted=True),)
     return Outcome(
         decision=Decision(
+            caller=caller,
             ladder=LADDER,
             question=SECRET,
-            hold=Hold(id=7, nano_usd=500),
-            reasons=("draft kept",),
+            hold=Hold(id=7, seq=9, nano_usd=500),
+            warnings=(WARNING,),
             notices=("clamped",),
         ),
         end=Result(

@@ -17,14 +17,12 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.lmdb_store import LmdbStore
 from cascaded.state import usage_log, write_behind
 from cascaded.state.usage_log import OTHER, UsageLog
-from cascaded.types.decision import Decision
 from cascaded.types.errors import StoreError
 from cascaded.types.limits import Caller
 from cascaded.types.records import Share, UsageRecord
-from cascaded.types.request import Request
 from tests.support.fakes import FakeClock
 from tests.support.memory_store import MemoryStore
-from tests.support.records import NS, SECRET, answered, asked, attempt, refused
+from tests.support.records import ALICE, NS, SECRET, answered, asked, attempt, refused
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400 * NS
@@ -76,7 +74,7 @@ def test_a_record_says_everything_but_the_words(kept: Kept) -> None:
         attempt(100, rung=0, billing="unknown", error="upstream_timeout"),
         attempt(900, rung=1, accepted=True),
     )
-    request = asked(1, tags={"feature": "search"}, stream=True, user_tier="pro")
+    request = asked(1, tags={"feature": "search"}, stream=True)
     kept.log.record(request, answered(*tried, saved_nano_usd=-50))
     (record,) = kept.all()
     assert (record.request_id, record.at_ns) == ("r1", kept.clock.wall_ns())
@@ -87,18 +85,21 @@ def test_a_record_says_everything_but_the_words(kept: Kept) -> None:
     assert (record.saved_nano_usd, record.score, record.flagged) == (-50, 0.9, False)
     assert (record.input_tokens, record.output_tokens) == (20, 40)
     assert (record.elapsed_ns, record.overhead_ns) == (NS, NS - NS // 5)
-    assert (record.reasons, record.notices) == (("draft kept",), ("clamped",))
+    assert (record.reasons, record.notices) == (
+        ("budget user:alice month has reached its warning level",),
+        ("clamped",),
+    )
     assert record.tags == {"feature": "search"}
     first, second = record.attempts
     assert (first.model, first.billing, first.error) == ("cheap", "unknown", "upstream_timeout")
     assert (second.cost_nano_usd, second.accepted, second.reasoning_tokens) == (900, True, 5)
-    assert second.cache_write_1h_tokens is None
+    assert (first.failed, second.cache_write_1h_tokens) == (("length",), None)
     assert not any(SECRET.encode() in value for value in kept.store.rows.values())
 
 
 def test_a_refusal_names_its_code_and_scope_not_its_words(kept: Kept) -> None:
-    kept.log.record(asked(user_id=None), refused("budget_exceeded", scope="team"))
-    kept.log.record(asked(user_id=None), refused("rate_limited", scope=3))
+    kept.log.record(asked(), refused("budget_exceeded", scope="team"))
+    kept.log.record(asked(), refused("rate_limited", scope=3))
     first, second = kept.all()
     assert (first.status, first.scope, first.user_id) == ("budget_exceeded", "team", None)
     assert (second.status, second.scope, second.attempts) == ("rate_limited", None, ())
@@ -106,24 +107,21 @@ def test_a_refusal_names_its_code_and_scope_not_its_words(kept: Kept) -> None:
 
 
 def test_the_caller_that_is_believed_wins(kept: Kept) -> None:
-    def believed(request: Request, decision: Decision) -> Caller:
-        return Caller(
-            user_id="bob", workspace_id="w", team_id="t", run_id="run", tags=(("team", "red"),)
-        )
-
-    kept.log.close()
-    kept.log = kept.opened(caller_of=believed)
-    kept.log.record(asked(user_id="alice", tags={"feature": "f"}), answered())
+    bob = Caller(
+        user_id="bob", workspace_id="w", team_id="t", run_id="run", tags=(("team", "red"),)
+    )
+    kept.log.record(asked(tags={"feature": "f"}), answered(caller=bob))
     (record,) = kept.all()
     assert (record.user_id, record.workspace_id, record.team_id) == ("bob", "w", "t")
     assert (record.run_id, record.tags) == ("run", {"feature": "f", "team": "red"})
-    assert kept.log.query(user_id="alice").records == ()
+    assert kept.log.query(user_id="somebody else").records == ()
 
 
 def test_strange_texts_cost_nothing_but_themselves(kept: Kept) -> None:
     tags = {f"t{n}": "x" * 1_000 for n in range(100)}
     kept.log.record(asked(model="m" * 10_000, tags=tags), answered())
-    kept.log.record(asked(user_id="\udcff\udcfe" + "u" * 999, model="\udcff"), answered())
+    strange = Caller(user_id="\udcff\udcfe" + "u" * 999)
+    kept.log.record(asked(model="\udcff"), answered(caller=strange))
     first, second = kept.all()
     assert (len(first.model), len(first.tags), len(first.tags["t0"])) == (256, 32, 256)
     assert second.user_id is not None
@@ -138,7 +136,7 @@ def test_strange_texts_cost_nothing_but_themselves(kept: Kept) -> None:
 def test_pages_join_up(kept: Kept, user_id: str | None, newest_first: bool) -> None:
     for number in range(25):
         kept.clock.now_ns += NS * (number % 3)  # some at the same moment
-        kept.log.record(asked(number, user_id=f"u{number % 2}"), answered())
+        kept.log.record(asked(number), answered(caller=Caller(user_id=f"u{number % 2}")))
     everything = [r for r in kept.all() if user_id in (None, r.user_id)]
     read: list[UsageRecord] = []
     cursor = None
@@ -245,7 +243,7 @@ def test_old_records_go_with_their_index_and_sums(
 ) -> None:
     monkeypatch.setattr(usage_log, "SWEEP_RECORDS", 4)
     for number in range(10):
-        kept.log.record(asked(number, user_id=None if number % 2 else "alice"), answered())
+        kept.log.record(asked(number), answered(caller=None if number % 2 else ALICE))
         kept.clock.now_ns += NS * 900
     kept.log.flushed().result(5)
     (bad,) = [key for key in kept.store.rows if key.startswith(b"r")][:1]
@@ -387,14 +385,14 @@ def test_many_records_are_quick_to_ask(tmp_path: Path) -> None:
     """Generous bounds; `benches/records.py` prints the figures."""
     store = LmdbStore(tmp_path)
     log = UsageLog(store, SystemClock(), report=print)
-    outcome = answered()
-    requests = [asked(number, user_id=f"u{number % 50}") for number in range(4_000)]
+    users = [answered(caller=Caller(user_id=f"u{number}")) for number in range(50)]
+    told = [(asked(number), users[number % 50]) for number in range(4_000)]
 
     def record() -> None:
-        for request in requests:
+        for request, outcome in told:
             log.record(request, outcome)
 
-    each_us = timed(record) / len(requests) * 1e6
+    each_us = timed(record) / len(told) * 1e6
     log.flushed().result(30)
     assert each_us < 50
     assert timed(lambda: log.query(user_id="u7", limit=50)) < 0.25
