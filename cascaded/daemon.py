@@ -23,12 +23,14 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.library_log import library_lines
+from cascaded.adapters.lmdb_store import LmdbStore
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
 from cascaded.adapters.unix_socket import SocketError, listen
 from cascaded.api.auth import Gate, digests
 from cascaded.api.money import Desk
+from cascaded.api.records import Records
 from cascaded.api.server import Limits, Services, Status, application
 from cascaded.config import Config, schema
 from cascaded.models.catalogue import UnknownModelError, find
@@ -49,9 +51,11 @@ from cascaded.providers.embedded.provider import (
     EmbeddedProvider,
 )
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
+from cascaded.state.audit_log import AuditLog
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.usage_log import UsageLog
 from cascaded.types.decision import Refusal
-from cascaded.types.errors import LedgerOpenError
+from cascaded.types.errors import LedgerOpenError, StoreError
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.secret import Secret
@@ -127,8 +131,9 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     """Everything that the handlers need, put together."""
     status = Status()
     ledger = await _ledger(config.ledger, log, stack)
+    usage, audit = _records(config, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
-    sinks = DeferredSinks(metrics, log)
+    sinks = DeferredSinks(metrics, log, usage)
     stack.callback(sinks.hand_on)
     offload = ThreadOffload()
     stack.callback(offload.close)
@@ -169,6 +174,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         vocabularies=vocabularies,
         offload=offload,
         ledger=ledger,
+        audit=audit,
         default_max_output_tokens=config.cascade.default_max_output_tokens,
         max_prompt_bytes=config.cascade.max_prompt_bytes,
     )
@@ -179,6 +185,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         limits_for=parts.limits_for,
         explain=explain_now,
         deciding=deciding(parts),
+        audit=audit,
     )
     stack.callback(_Every(EXPIRE_EVERY_S, desk.expire).cancel)
     pipeline = Pipeline(
@@ -190,6 +197,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
             random=random.Random().random,
         ),
         ledger=ledger,
+        audit=audit,
         sink=sinks,
     )
 
@@ -201,6 +209,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         version=version("cascaded"),
         pipeline=pipeline,
         desk=desk,
+        records=Records(usage=usage, trail=audit, clock=clock, offload=offload),
         gate=Gate(own_uid=os.getuid(), tcp_key_digests=digests(config.server.tcp_keys)),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
@@ -222,7 +231,7 @@ async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) ->
     """Open the state folder; a crash's open holds are charged, and said."""
     assert config.dir is not None  # the config's defaults fill it in
     try:
-        ledger = DurableLedger.open(Path(config.dir), asyncio.get_running_loop())
+        ledger = DurableLedger.open(Path(config.dir, "ledger"), asyncio.get_running_loop())
     except LedgerOpenError as error:
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
     stack.callback(ledger.close)
@@ -230,6 +239,30 @@ async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) ->
     if recovered is not None:
         log.write("info", "ledger_open", dir=config.dir, **asdict(recovered))
     return ledger
+
+
+def _records(
+    config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack
+) -> tuple[UsageLog, AuditLog]:
+    """The usage and audit logs, beside the ledger in stores of their own."""
+    assert config.ledger.dir is not None
+
+    def trouble(message: str) -> None:
+        log.write("error", "records", message=message)
+
+    try:
+        stores = [LmdbStore(Path(config.ledger.dir, name)) for name in ("usage", "audit")]
+        for store in stores:
+            stack.callback(store.close)
+        days = config.records.retention_days
+        usage = UsageLog(stores[0], clock, report=trouble, retention_days=days)
+        level = config.records.audit_level
+        audit = AuditLog(stores[1], clock, report=trouble, level=level, retention_days=days)
+    except StoreError as error:
+        raise StartError(f"ledger.dir {config.ledger.dir}: {error}") from None
+    stack.callback(usage.close)
+    stack.callback(audit.close)
+    return usage, audit
 
 
 class _Every:

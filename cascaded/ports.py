@@ -242,3 +242,36 @@ class Store(Protocol):
     def close(self) -> None:
         """Give everything back; later calls raise `StoreError`."""
         ...
+
+
+class Audit(Protocol):
+    """Who is told of every decision about money and access, for good. Neither blocks nor raises."""
+
+    def reserved(
+        self, step: Admitted | Denial, *, actor: str, user_id: str, request_id: str | None = None
+    ) -> None:
+        """What the ledger said to a demand."""
+        ...
+
+    def settled(
+        self, receipt: Receipt, *, actor: str, user_id: str, request_id: str | None = None
+    ) -> None:
+        """How a hold was resolved."""
+        ...
+
+    def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:
+        """Somebody resolved an unknown with evidence."""
+        ...
+
+    def access(
+        self,
+        subject: str,
+        *,
+        actor: str,
+        allowed: bool,
+        reason: str,
+        user_id: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Whether somebody may do something."""
+        ...

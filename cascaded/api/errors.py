@@ -48,6 +48,7 @@ ERRORS: dict[str, Kind] = {
     "upstream_overloaded": Kind(503, "overloaded_error", retry=True),
     "upstream_timeout": Kind(504, "upstream_error"),
     "call_timeout": Kind(504, "api_error"),
+    "records_unavailable": Kind(503, "api_error"),
     "ledger_full": Kind(503, "overloaded_error", retry=True),
     "ledger_unavailable": Kind(503, "api_error"),
     "overloaded": Kind(503, "overloaded_error", retry=True),

@@ -15,10 +15,21 @@ from cascaded.api.errors import error_object, error_response
 from cascaded.pipeline.stages.peek import LEAST
 from cascaded.policy.access.identity import AccessRules, identify
 from cascaded.policy.limits.headers import rate_headers
-from cascaded.ports import Clock, Ledger, Stage
+from cascaded.ports import Audit, Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import HoldError
-from cascaded.types.limits import Caller, Choice, Demand, Denial, Existing, Limits, Peek, Scope
+from cascaded.types.limits import (
+    Admitted,
+    Caller,
+    Choice,
+    Demand,
+    Denial,
+    Existing,
+    Limits,
+    Peek,
+    Receipt,
+    Scope,
+)
 from cascaded.types.request import Request
 from cascaded.wire import money
 from cascaded.wire.native import Who, usd
@@ -34,6 +45,7 @@ class OutsideHold(msgspec.Struct, frozen=True):
     """A hold of an application that calls models itself."""
 
     principal: str
+    user_id: str
     nano_usd: int
     expires_ns: int
     """Monotonic."""
@@ -51,7 +63,9 @@ class Desk:
         limits_for: Callable[[Caller], Limits],
         explain: Explain,
         deciding: Sequence[Stage],
+        audit: Audit,
     ) -> None:
+        self._audit = audit
         self._ledger = ledger
         self._clock = clock
         self._access = access
@@ -94,15 +108,23 @@ class Desk:
         answer = self._ledger.admit(
             Demand(menu=(_choice(asked),), limits=decision.limits, idempotency=key)
         )
+        caller = decision.caller
+        assert caller is not None
+        if isinstance(answer, Admitted | Denial):
+            self._audit.reserved(
+                answer,
+                actor=incoming.principal.id,
+                user_id=caller.user_id,
+                request_id=incoming.request_id,
+            )
         if isinstance(answer, Denial):
-            assert decision.caller is not None
-            answer = self._explain(answer, decision.caller)
+            answer = self._explain(answer, caller)
         if isinstance(answer, Refusal):
             return error_response(answer, incoming.request_id)
         if not isinstance(answer, Existing):
             expires_ns = self._clock.monotonic_ns() + int(asked.expires_in_s * NS_PER_S)
             self._holds[answer.hold] = OutsideHold(
-                incoming.principal.id, answer.nano_usd, expires_ns
+                incoming.principal.id, caller.user_id, answer.nano_usd, expires_ns
             )
         await self._ledger.durable(answer.seq)
         return _json({"hold": answer.hold, "cost": usd(answer.nano_usd)})
@@ -119,8 +141,7 @@ class Desk:
             receipt = self._ledger.post(asked.hold, held.nano_usd, "unknown")
         else:
             receipt = self._ledger.post(asked.hold, cost, "billed")
-        await self._ledger.durable(receipt.seq)
-        return _json(money.receipt_row(receipt))
+        return await self._resolved(incoming, held, receipt)
 
     async def release(self, incoming: Incoming) -> web.Response:
         """`POST /release`: nothing was sent, so all of it is given back."""
@@ -128,9 +149,7 @@ class Desk:
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
-        receipt = self._ledger.release(asked.hold)
-        await self._ledger.durable(receipt.seq)
-        return _json(money.receipt_row(receipt))
+        return await self._resolved(incoming, held, self._ledger.release(asked.hold))
 
     async def budgets(self, incoming: Incoming) -> web.Response:
         """`GET /budgets?scope=user&id=…`: how budgets stand. Others' are for administrators."""
@@ -168,6 +187,7 @@ class Desk:
             receipt = self._ledger.adjust(int(number), cost)
         except (HoldError, ValueError):
             return error_response(_no_hold(number), incoming.request_id)
+        self._audit.adjusted(receipt, actor=incoming.principal.id, reason="the provider's bill")
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
 
@@ -184,8 +204,23 @@ class Desk:
         now = self._clock.monotonic_ns()
         late = [number for number, hold in self._holds.items() if hold.expires_ns <= now]
         for number in late:
-            self._ledger.post(number, self._holds.pop(number).nano_usd, "unknown")
+            held = self._holds.pop(number)
+            receipt = self._ledger.post(number, held.nano_usd, "unknown")
+            self._audit.settled(receipt, actor="expiry", user_id=held.user_id)
         return len(late)
+
+    async def _resolved(
+        self, incoming: Incoming, held: OutsideHold, receipt: Receipt
+    ) -> web.Response:
+        """How a hold was resolved, said once that survives a crash."""
+        self._audit.settled(
+            receipt,
+            actor=incoming.principal.id,
+            user_id=held.user_id,
+            request_id=incoming.request_id,
+        )
+        await self._ledger.durable(receipt.seq)
+        return _json(money.receipt_row(receipt))
 
     def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:
         """The hold, taken off the desk, if it is this principal's."""

@@ -15,6 +15,7 @@ from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.money import Desk
+from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
 from cascaded.pipeline.run import FAULTED, Pipeline, run
 from cascaded.ports import Clock, Reply
@@ -59,6 +60,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     pipeline: Pipeline
     desk: Desk
+    records: Records
     gate: Gate
     limits: Limits
     status: Status
@@ -87,6 +89,8 @@ def application(services: Services) -> web.Application:
         ("GET", "/budgets"): desk.budgets,
         ("GET", "/unknowns"): desk.unknowns,
         ("POST", "/unknowns/{hold}"): desk.resolve,
+        ("GET", "/summary"): services.records.summary,
+        ("GET", "/audit"): services.records.audit,
     }
     views = {
         "/health": _viewing(services, _health, open_to_all=True),

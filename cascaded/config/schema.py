@@ -16,6 +16,7 @@ from cascaded.types.limits import Enforcement, Method, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
 from cascaded.types.quotas import NS_PER_S, Quotas, ScopeQuotas, merged
+from cascaded.types.records import AuditLevel
 from cascaded.types.secret import Secret
 from cascaded.types.tiers import CHEAP, TIER_PRESETS, SupportPriority, TierConfig
 
@@ -453,6 +454,16 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """`strict`: a call is sent only once its hold is on the disk."""
 
 
+class Records(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of calls and decisions, beside the ledger."""
+
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] = 90
+    """How long usage and audit records are kept."""
+    audit_level: AuditLevel = "standard"
+    """`minimal`: refusals and what administrators did; `standard`: also warnings, degraded calls,
+    unknowns and overruns; `comprehensive`: every decision."""
+
+
 class LimitTable(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one scope. What is not set is left to the table below: a user's own table stands
     over the tier, the tier over the default of all users."""
@@ -727,6 +738,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How answers are judged."""
     ledger: Ledger = Ledger()
     """Where money and rates are kept."""
+    records: Records = Records()
+    """What is remembered of calls and decisions."""
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(

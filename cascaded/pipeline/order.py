@@ -15,7 +15,7 @@ from cascaded.pipeline.stages.resolve import resolve
 from cascaded.pipeline.stages.route import route
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Cache, Guardrail, Ledger, Offload, Stage
+from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial, Limits
 from cascaded.types.model import Ladder
@@ -37,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     vocabularies: Vocabularies
     offload: Offload
     ledger: Ledger
+    audit: Audit
     default_max_output_tokens: int
     max_prompt_bytes: int
 
@@ -59,6 +60,8 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
     """Every step before a model is asked."""
     return (
         *deciding(parts),
-        reserve(parts.ledger, parts.explain),  # takes the money; from here the bracket settles
+        reserve(
+            parts.ledger, parts.audit, parts.explain
+        ),  # takes the money; from here the bracket settles
         secure(parts.ledger),  # nothing is sent before a hard limit's hold is durable
     )

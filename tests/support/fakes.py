@@ -20,7 +20,7 @@ from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import CallerLeftError, ProviderError
 from cascaded.types.event import Event
-from cascaded.types.limits import BudgetLimit, Caller, Denial, Limits
+from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
@@ -150,6 +150,38 @@ class Recorded:
         self.outcomes.append(outcome)
 
 
+class Audited:
+    """An audit log that remembers."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def reserved(
+        self, step: Admitted | Denial, *, actor: str, user_id: str, request_id: str | None = None
+    ) -> None:
+        self.told.append((f"{actor} {user_id} {request_id}", step))
+
+    def settled(
+        self, receipt: Receipt, *, actor: str, user_id: str, request_id: str | None = None
+    ) -> None:
+        self.told.append((f"{actor} {user_id} {request_id}", receipt))
+
+    def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:
+        self.told.append((f"{actor} {reason}", receipt))
+
+    def access(
+        self,
+        subject: str,
+        *,
+        actor: str,
+        allowed: bool,
+        reason: str,
+        user_id: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self.told.append((f"{actor} {user_id} {request_id} {subject} {reason}", allowed))
+
+
 def price(input_usd: int, output_usd: int) -> Price:
     """US dollars a million tokens."""
     return Price(rates=Rates(input=input_usd * 10**6, output=output_usd * 10**6))
@@ -195,6 +227,7 @@ class World:
         self.provider = ScriptedProvider(**traits)
         self.ledger = DurableLedger.in_memory()
         self.sink = Recorded()
+        self.audit = Audited()
         models = {rung.model.name: rung.model for rung in climbed.rungs}
         self.book = ModelBook(
             models=models,
@@ -218,6 +251,7 @@ class World:
                     vocabularies=vocabularies,
                     offload=_inline,
                     ledger=self.ledger,
+                    audit=self.audit,
                     default_max_output_tokens=100,
                     max_prompt_bytes=100_000,
                 )
@@ -229,6 +263,7 @@ class World:
                 random=lambda: 0.5,
             ),
             ledger=self.ledger,
+            audit=self.audit,
             sink=self.sink,
         )
 

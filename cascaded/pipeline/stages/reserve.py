@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from cascaded.ports import Ledger, Stage
+from cascaded.ports import Audit, Ledger, Stage
 from cascaded.types.decision import Decision, Hold, Refusal
 from cascaded.types.limits import Admitted, Caller, Demand, Denial
 from cascaded.types.request import Request
@@ -12,18 +12,20 @@ from cascaded.types.request import Request
 DEGRADED = "A budget is nearly used up: only cheaper models were considered."
 
 
-def reserve(ledger: Ledger, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
+def reserve(ledger: Ledger, audit: Audit, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
     """A stage that takes the hold. It never waits, so no cancellation can lose the hold."""
 
-    async def stage(request: Request, decision: Decision) -> Decision | Refusal:  # noqa: ARG001
+    async def stage(request: Request, decision: Decision) -> Decision | Refusal:
+        caller = decision.caller
+        assert caller is not None
         answer = ledger.admit(Demand(menu=decision.choices, limits=decision.limits))
         if isinstance(answer, Refusal):
             return answer
-        if isinstance(answer, Denial):
-            assert decision.caller is not None
-            return explain(answer, decision.caller)
-        assert isinstance(answer, Admitted)  # `Existing` needs an idempotency key
-        return _taken(decision, answer)
+        assert isinstance(answer, Admitted | Denial)  # `Existing` needs an idempotency key
+        audit.reserved(
+            answer, actor=request.principal.id, user_id=caller.user_id, request_id=request.id
+        )
+        return explain(answer, caller) if isinstance(answer, Denial) else _taken(decision, answer)
 
     return stage
 
