@@ -22,6 +22,9 @@ CONFIG = """
 [server]
 socket = "{folder}/daemon.sock"
 
+[ledger]
+dir = "{folder}/state"
+
 [log]
 file = "{folder}/daemon.log"
 

@@ -60,7 +60,8 @@ def _fetch_models() -> None:
 @contextmanager
 def _daemon(socket: Path) -> Iterator[None]:
     """A daemon of our own with no configuration at all."""
-    command = [sys.executable, "-m", "cascaded", "serve", "--zero-config", "--socket", str(socket)]
+    command = [sys.executable, "-m", "cascaded", "serve", "--zero-config"]
+    command += ["--socket", str(socket), "--state", str(socket.with_suffix(".state"))]
     log = socket.with_suffix(".log")
     with log.open("wb") as output, subprocess.Popen(command, stderr=output) as process:
         try:

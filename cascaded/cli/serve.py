@@ -17,7 +17,8 @@ EXIT_CONFIG = 78
 @click.option("--config", "-c", metavar="FILE", envvar="CASCADED_CONFIG", help="The TOML file.")
 @click.option("--zero-config", is_flag=True, help="Use the defaults, whatever file there is.")
 @click.option("--socket", metavar="PATH", help="Listen here instead of where the config says.")
-def serve(config: str | None, zero_config: bool, socket: str | None) -> None:
+@click.option("--state", metavar="DIR", help="Keep the ledger here instead.")
+def serve(config: str | None, zero_config: bool, socket: str | None, state: str | None) -> None:
     """Run the daemon until it is told to stop (SIGTERM, Ctrl-C)."""
     from cascaded.daemon import StartError
     from cascaded.daemon import serve as run
@@ -26,6 +27,8 @@ def serve(config: str | None, zero_config: bool, socket: str | None) -> None:
     if socket is not None:
         server = replace(loaded.server, socket=str(Path(socket).absolute()))
         loaded = replace(loaded, server=server)
+    if state is not None:
+        loaded = replace(loaded, ledger=replace(loaded.ledger, dir=str(Path(state).absolute())))
     try:
         run(loaded)
     except StartError as error:
