@@ -73,9 +73,6 @@ class DurableLedger:
         self._order = count()
         self._durable = core.durable_seq()
         self._loop = loop
-        fd = core.event_fd()
-        if fd is not None and loop is not None:
-            loop.add_reader(fd, self._drain)
 
     @classmethod
     def in_memory(cls, *, clock: _core.ManualClock | None = None) -> "DurableLedger":
@@ -178,6 +175,8 @@ class DurableLedger:
             return
         self._check()
         assert self._loop is not None, "a ledger with a journal is given the loop that waits"
+        if not self._waiting:
+            self._listen()
         future: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._waiting, (seq, next(self._order), future))
         await future
@@ -306,9 +305,7 @@ class DurableLedger:
 
         Raises `LedgerFaultError` when not all of it is on the disk.
         """
-        fd = self._core.event_fd()
-        if fd is not None and self._loop is not None:
-            self._loop.remove_reader(fd)
+        self._listen(on=False)
         try:
             self._core.close()
         except _core.LedgerFault as error:
@@ -327,6 +324,17 @@ class DurableLedger:
             self._sets.popitem(last=False)
         return found
 
+    def _listen(self, *, on: bool = True) -> None:
+        """Hear of every flush. Only while somebody waits: a flush that nobody waits for would
+        otherwise wake the loop in the middle of a call."""
+        fd = self._core.event_fd()
+        if fd is None or self._loop is None:
+            return
+        if on:
+            self._loop.add_reader(fd, self._drain)
+        else:
+            self._loop.remove_reader(fd)
+
     def _drain(self) -> None:
         """Wake everybody whose record is on the disk; on a fault, everybody."""
         self._core.clear_event()
@@ -338,6 +346,8 @@ class DurableLedger:
                 future.set_result(None)
         if waiting and (fault := self._core.fault()) is not None:
             self._fail(fault)
+        if not waiting:
+            self._listen(on=False)
 
     def _fail(self, why: str) -> None:
         for _, _, future in self._waiting:
