@@ -19,6 +19,7 @@ from aiohttp import web
 from msgspec.structs import asdict, replace
 
 from cascaded.adapters import package_data
+from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
@@ -210,7 +211,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         pipeline=pipeline,
         desk=desk,
         records=Records(usage=usage, trail=audit, clock=clock, offload=offload),
-        gate=Gate(own_uid=os.getuid(), tcp_key_digests=digests(config.server.tcp_keys)),
+        gate=_gate(config),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
             max_concurrency=config.server.max_concurrency,
@@ -225,6 +226,14 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         metrics_without_key=config.server.metrics_without_key,
         log_fault=log.fault,
     )
+
+
+def _gate(config: Config) -> Gate:
+    try:
+        administers = Administrators(own_uid=os.getuid(), group=config.access.admin_group)
+    except LookupError as error:
+        raise StartError(f"access.admin_group: {error}") from None
+    return Gate(administers=administers, tcp_key_digests=digests(config.server.tcp_keys))
 
 
 async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) -> DurableLedger:

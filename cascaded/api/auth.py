@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from weakref import WeakKeyDictionary
 
 from aiohttp import web
@@ -14,15 +14,18 @@ from cascaded.types.decision import Refusal
 from cascaded.types.request import Principal
 from cascaded.types.secret import Secret
 
-_UCRED = struct.Struct("3i")
+_UCRED = struct.Struct("iII")
+
+Administers = Callable[[int, int], bool]
+"""Whether a process of this user and primary group is an administrator's."""
 
 
 class Gate:
     """Who may pass."""
 
-    def __init__(self, *, own_uid: int, tcp_key_digests: Mapping[str, bytes]) -> None:
+    def __init__(self, *, administers: Administers, tcp_key_digests: Mapping[str, bytes]) -> None:
         """`tcp_key_digests`: SHA-256 of each key by its name."""
-        self._own_uid = own_uid
+        self._administers = administers
         self._tcp_key_digests = tcp_key_digests
         # A peer's credentials are those of the moment it connected: one look a connection.
         self._peers: WeakKeyDictionary[asyncio.Transport, Principal | None] = WeakKeyDictionary()
@@ -43,8 +46,8 @@ class Gate:
             peer = transport.get_extra_info("socket")
             self._peers[transport] = None
             if peer is not None and peer.family == socket.AF_UNIX:
-                uid = _peer_uid(peer)
-                admin = uid == self._own_uid
+                uid, gid = _peer_ids(peer)
+                admin = self._administers(uid, gid)
                 self._peers[transport] = Principal(kind="peer", id=f"uid:{uid}", admin=admin)
         return self._peers[transport]
 
@@ -86,7 +89,8 @@ def forwardable_key(request: web.BaseRequest, principal: Principal) -> str | Non
     return caller_key(request) if principal.kind == "peer" else None
 
 
-def _peer_uid(peer: socket.socket) -> int:
+def _peer_ids(peer: socket.socket) -> tuple[int, int]:
+    """The user and the primary group of the process."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    _, uid, _ = _UCRED.unpack(credentials)
-    return int(uid)
+    _, uid, gid = _UCRED.unpack(credentials)
+    return int(uid), int(gid)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -47,15 +48,36 @@ def ours() -> Iterator[socket.socket]:
         yield one
 
 
-def gate(own_uid: int = os.getuid()) -> Gate:
-    return Gate(own_uid=own_uid, tcp_key_digests=KEYS)
+def gate(admins: frozenset[int] = frozenset({os.getuid()})) -> Gate:
+    return Gate(administers=lambda uid, _: uid in admins, tcp_key_digests=KEYS)
 
 
 def test_a_peer_is_known_by_its_uid(ours: socket.socket) -> None:
     uid = os.getuid()
     assert gate().principal(request(ours)) == Principal(kind="peer", id=f"uid:{uid}", admin=True)
-    stranger = gate(own_uid=uid + 1).principal(request(ours))
+    stranger = gate(admins=frozenset()).principal(request(ours))
     assert stranger == Principal(kind="peer", id=f"uid:{uid}", admin=False)
+
+
+def test_a_peers_user_and_group_are_what_the_kernel_says() -> None:
+    """Any 32-bit id: uids above 2^31 are in use where users come from a directory."""
+    with socket.socket() as tcp:
+        peer = Mock(family=socket.AF_UNIX)
+        peer.getsockopt.return_value = struct.pack("iII", 1, 3_000_000_000, 3_000_000_001)
+        asked: list[tuple[int, int]] = []
+
+        def administers(uid: int, gid: int) -> bool:
+            asked.append((uid, gid))
+            return True
+
+        door = Gate(administers=administers, tcp_key_digests=KEYS)
+        call = request(peer)
+        for _ in range(2):
+            passed = door.principal(call)
+        assert passed == Principal(kind="peer", id="uid:3000000000", admin=True)
+        assert asked == [(3_000_000_000, 3_000_000_001)], "once for each connection"
+        door.principal(request(tcp, x_api_key="sk-app"))
+        assert len(asked) == 1, "a key is nobody's process"
 
 
 def test_a_peer_needs_no_key_and_a_wrong_one_does_no_harm(ours: socket.socket) -> None:
