@@ -262,6 +262,9 @@ class Ledger:
         `None` in memory.
         """
 
+    def hurry(self) -> None:
+        """Have what is queued written now, for somebody who waits."""
+
     def clear_event(self) -> None:
         """Make the descriptor unreadable until the next event."""
 

@@ -179,6 +179,7 @@ class DurableLedger:
             self._listen()
         future: asyncio.Future[None] = self._loop.create_future()
         heapq.heappush(self._waiting, (seq, next(self._order), future))
+        self._core.hurry()
         await future
 
     def settle(self, hold: int, attempts: Sequence[Attempt]) -> Receipt:

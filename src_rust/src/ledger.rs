@@ -611,6 +611,11 @@ impl Ledger {
         self.0.event_fd()
     }
 
+    /// Has what is queued written now, for somebody who waits.
+    fn hurry(&self) {
+        self.0.hurry();
+    }
+
     /// Makes the descriptor unreadable until the next event.
     fn clear_event(&self) {
         self.0.clear_event();

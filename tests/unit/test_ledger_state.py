@@ -533,6 +533,9 @@ class FaultyCore:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
 
+    def hurry(self) -> None:
+        self.hurried = True
+
     def durable_seq(self) -> int:
         return 7
 

@@ -418,6 +418,13 @@ impl Engine {
         Some(journal.event_fd().as_raw_fd())
     }
 
+    /// Has what is queued written now, for somebody who waits.
+    pub fn hurry(&self) {
+        if let Some(journal) = self.shared.journal() {
+            journal.hurry();
+        }
+    }
+
     /// Makes the descriptor unreadable until the next event; look at `durable_seq` afterwards.
     pub fn clear_event(&self) {
         if let Some(journal) = self.shared.journal() {

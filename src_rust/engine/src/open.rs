@@ -34,9 +34,14 @@ pub struct Recovered {
 }
 
 /// The journal's settings with what the ledger knows.
+/// How long records that nobody waits for gather: a flush for each would wake the writer, and with
+/// two cores disturb the caller, twice a call.
+const LINGER: Duration = Duration::from_millis(2);
+
 fn options(options: &Options) -> Options {
     Options {
         record_tags: TAGS.collect(),
+        linger: LINGER,
         schema: u16::from(RECORD_VERSION),
         ..options.clone()
     }

@@ -193,6 +193,11 @@ impl Journal {
         self.shared.signal().fd()
     }
 
+    /// Has what is queued written now, for somebody who waits by the descriptor.
+    pub fn hurry(&self) {
+        self.shared.hurry();
+    }
+
     /// Makes the descriptor unreadable until the next event.
     pub fn clear_event(&self) {
         self.shared.signal().clear();

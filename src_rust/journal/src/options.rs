@@ -36,6 +36,9 @@ pub struct Options {
     pub free_bytes_min: u64,
     /// How long to wait before looking again for room on a full disk.
     pub space_retry: Duration,
+    /// How long records that nobody waits for may gather before they are written; zero writes at
+    /// once. [`Journal::hurry`](crate::Journal::hurry) and every wait cut it short.
+    pub linger: Duration,
     /// Address space for the checkpoint, its largest size.
     pub map_bytes: usize,
     /// Start although spend was forgotten (a backup, a cut): the caller charges the gap and then
@@ -54,6 +57,7 @@ impl Default for Options {
             record_bytes_max: 64 << 10,
             free_bytes_min: 32 << 20,
             space_retry: Duration::from_secs(1),
+            linger: Duration::ZERO,
             map_bytes: 16 << 30,
             accept_gap: false,
         }

@@ -76,6 +76,10 @@ pub(crate) struct State<F> {
     fault: Option<Fault>,
     closing: bool,
     writer_waits: bool,
+    /// When the oldest record came that waits in `queue`.
+    since: Option<Instant>,
+    /// Somebody waits for what is in `queue`.
+    urgent: bool,
     refused_full: u64,
     refused_busy: u64,
 }
@@ -133,6 +137,8 @@ impl<D: Disk> Shared<D> {
             fault: None,
             closing: false,
             writer_waits: false,
+            since: None,
+            urgent: false,
             refused_full: 0,
             refused_busy: 0,
         };
@@ -168,8 +174,21 @@ impl<D: Disk> Shared<D> {
             state.push(*tag, payload);
         }
         let seq = state.next_seq - 1;
+        if !self.options.linger.is_zero() {
+            state.since.get_or_insert_with(Instant::now);
+        }
         self.wake_writer(state);
         Ok(seq)
+    }
+
+    /// Has what is queued written now.
+    pub(crate) fn hurry(&self) {
+        let mut state = self.lock();
+        let lingers = !state.queue.is_empty() && !std::mem::replace(&mut state.urgent, true);
+        drop(state);
+        if lingers {
+            self.work.notify_one();
+        }
     }
 
     /// Checks records before any lock is taken. Returns the bytes of their frames.
@@ -235,9 +254,19 @@ impl<D: Disk> Shared<D> {
             if state.fault.is_some() {
                 return Wake::Closing;
             }
+            if let (true, Some(rest)) = (wait, state.gathers_for(self.options.linger)) {
+                state = self
+                    .work
+                    .wait_timeout(state, rest)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
+                continue;
+            }
             if !state.queue.is_empty() {
                 std::mem::swap(&mut state.queue, &mut taken.bytes);
                 std::mem::swap(&mut state.cuts, &mut taken.cuts);
+                state.since = None;
+                state.urgent = false;
                 return Wake::Work;
             }
             if state.closing {
@@ -313,6 +342,9 @@ impl<D: Disk> Shared<D> {
     /// Waits until a sequence is durable.
     pub(crate) fn wait_durable(&self, seq: Seq, timeout: Duration) -> Result<(), WaitError> {
         let deadline = Instant::now() + timeout;
+        if self.durable_seq() < seq {
+            self.hurry();
+        }
         let mut state = self.lock();
         loop {
             if self.durable_seq() >= seq {
@@ -390,6 +422,12 @@ impl<D: Disk> Shared<D> {
 }
 
 impl<F> State<F> {
+    /// How long what is queued may still gather company, if it may.
+    fn gathers_for(&self, linger: Duration) -> Option<Duration> {
+        let rest = linger.checked_sub(self.since?.elapsed())?;
+        (!self.urgent && !self.closing && self.fault.is_none() && !rest.is_zero()).then_some(rest)
+    }
+
     /// Finds room for frames, moving to the next segment if they do not fit this one.
     fn place(&mut self, class: Class, bytes: usize, options: &Options) -> Result<(), AppendError> {
         if let Some(fault) = &self.fault {
