@@ -367,3 +367,15 @@ def test_a_full_pipe_of_json(folder: Path, upstream: Upstream) -> None:
         requests = [line for line in daemon.lines if line["event"] == "request"]
         assert [line["user_id"] for line in requests] == ["u-1"] * 5
         assert all(json.dumps(line) for line in requests)
+
+
+def test_a_log_that_nobody_takes_any_more(folder: Path, upstream: Upstream) -> None:
+    """A full disk, or a reader that has left, stops no call."""
+    upstream.on("cheap", Says(GOOD))
+    toml = cascade(upstream) + '\n[log]\nfile = "/dev/full"\n'
+    with serving(folder, toml) as daemon, daemon.client() as client:
+        for _ in range(3):
+            assert client.run("What is the capital of France?").content == GOOD
+            time.sleep(0.1)  # records are handed on a little later
+        assert daemon.end() == 0
+        assert daemon.said == ""

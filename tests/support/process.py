@@ -1,5 +1,6 @@
 """The daemon as a process of its own, the way an operator starts it."""
 
+import atexit
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 5.0) -> None:
 
 
 STATE = tempfile.TemporaryDirectory(prefix="cascaded-state-")
+atexit.register(STATE.cleanup)
 """Where daemons keep their ledgers whose configuration does not say."""
 
 
