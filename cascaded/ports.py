@@ -50,6 +50,13 @@ class Offload(Protocol):
         ...
 
 
+class Progress(msgspec.Struct):
+    """How far a call has come, kept up by its provider while it runs."""
+
+    queued: bool = False
+    """Nothing of it has been sent yet (it waits for a connection), so nothing can be billed."""
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, as a provider receives it."""
 
@@ -60,6 +67,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     caller_key: str | None = None
     """Present only where the provider is configured to forward it."""
+    progress: Progress = msgspec.field(default_factory=Progress)
 
 
 class ProviderTraits(msgspec.Struct, frozen=True, kw_only=True):

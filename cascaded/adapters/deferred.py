@@ -1,6 +1,7 @@
 """Records gathered while calls are answered, and handed on in a quiet moment."""
 
 import asyncio
+from collections.abc import Callable
 
 from cascaded.ports import Sink
 from cascaded.types.request import Request
@@ -17,8 +18,11 @@ class DeferredSinks:
     what may be lost with the process belongs here: the ledger has settled before.
     """
 
-    def __init__(self, *sinks: Sink) -> None:
+    def __init__(self, *sinks: Sink, report: Callable[[str, BaseException], None]) -> None:
+        """`report` hears of a sink's fault, with the request's id; the others are told all the
+        same."""
         self._sinks = sinks
+        self._report = report
         self._waiting: list[tuple[Request, Outcome]] = []
         self._timer: asyncio.TimerHandle | None = None
 
@@ -39,4 +43,7 @@ class DeferredSinks:
         waiting, self._waiting = self._waiting, []
         for request, outcome in waiting:
             for sink in self._sinks:
-                sink.record(request, outcome)
+                try:
+                    sink.record(request, outcome)
+                except Exception as fault:
+                    self._report(request.id, fault)

@@ -35,7 +35,9 @@ class _UnixConnection(http.client.HTTPConnection):
         """Still ours (no fork since), and not closed, by the daemon or by us, in the meantime."""
         if self.sock is None or self.owner != os.getpid():
             return False
-        return not select.select([self.sock], [], [], 0)[0]
+        poll = select.poll()  # not `select.select`, which fails beyond 1,024 descriptors
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
 
 
 class Transport:

@@ -4,7 +4,7 @@ from contextlib import aclosing
 
 from cascaded.policy.pricing import cost, output_bound, worst_cost
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Call, Clock, Provider, ProviderTraits, Reply
+from cascaded.ports import Call, Clock, Progress, Provider, ProviderTraits, Reply
 from cascaded.types.decision import Decision
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
@@ -54,6 +54,7 @@ class Trial:
         )
         self._vocabularies = vocabularies
         self._collector = Collector()
+        self._progress = Progress()
         self._billing: Billing = "unknown"
         self._first_token_ns: int | None = None
 
@@ -86,7 +87,8 @@ class Trial:
     def _call(self, provider: Provider) -> Call:
         request = self._request
         judged = self._ladder.checked
-        as_asked = self._bound == request.max_output_tokens and not judged
+        both = "max_tokens" in request.fields and "max_completion_tokens" in request.fields
+        as_asked = self._bound == request.max_output_tokens and not judged and not both
         return Call(
             model=self._model,
             fields=upstream_fields(
@@ -99,11 +101,11 @@ class Trial:
             stream=request.stream,
             request_id=request.id,
             caller_key=request.caller_key if provider.traits.forward_caller_key else None,
+            progress=self._progress,
         )
 
     def _line(self, latency_ns: int, traits: ProviderTraits) -> Attempt:
-        if self._collector.usage is not None:
-            self._billing = "billed"  # the provider has said what it charges, however it ended
+        self._billing = self._billed()
         usage = self._usage()
         return Attempt(
             rung=self._index,
@@ -116,11 +118,22 @@ class Trial:
             first_token_ns=self._first_token_ns,
         )
 
+    def _billed(self) -> Billing:
+        """Whether it was billed, now that it has ended one way or another."""
+        if self._progress.queued:
+            return "not_billed"
+        if self._collector.usage is not None and self._collector.finish_reason is not None:
+            return "billed"  # the provider has said what it charges, however the line broke
+        hidden = self._collector.usage is None and "reasoning" in self._model.capabilities
+        return "unknown" if self._billing == "billed" and hidden else self._billing
+
     def _usage(self) -> Usage:
-        """What the provider says, else our own count."""
-        if self._collector.usage is not None or self._billing == "not_billed":
-            return self._collector.usage or Usage()
-        said = self._vocabularies.count_text(self._model.vocabulary, self._collector.text)
+        """What the provider says of a call that it finished, else our own count."""
+        if self._billing == "not_billed":
+            return Usage()
+        if self._collector.usage is not None and self._billing == "billed":
+            return self._collector.usage
+        said = self._vocabularies.count_text(self._model.vocabulary, self._collector.spoken)
         return Usage(
             input_tokens=self._input_tokens,
             output_tokens=said * self._request.choices,

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDictProxy
 
-from cascaded.ports import Call, Clock, ProviderTraits
+from cascaded.ports import Call, Clock, Progress, ProviderTraits
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.result import Billing
@@ -50,6 +51,20 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     max_response_bytes: int = 32 * 1024 * 1024
 
 
+class _Body(aiohttp.BytesPayload):
+    """A call's body; notes the moment from which it may have been received."""
+
+    def __init__(self, body: bytes, progress: Progress) -> None:
+        super().__init__(body, content_type="application/json")
+        self._progress = progress
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        self._progress.queued = False
+        await super().write_with_length(writer, content_length)
+
+
 class OpenAICompatible:
     """One upstream with its keep-alive pool."""
 
@@ -79,7 +94,7 @@ class OpenAICompatible:
                 # that was not hangs up, which is what an early end means.
                 response.close()
         except (aiohttp.ClientError, TimeoutError, OSError, WireError, SseError) as fault:
-            raise self._explain(fault) from fault
+            raise self._explain(fault, unsent=call.progress.queued) from fault
 
     async def close(self) -> None:
         """Close the pool."""
@@ -94,9 +109,10 @@ class OpenAICompatible:
         except OSError as fault:
             words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
             raise self._error("upstream_connect", words, "not_billed") from None
+        call.progress.queued = True
         response = await session.post(
             self._url,
-            data=msgspec.json.encode(call.fields),
+            data=_Body(msgspec.json.encode(call.fields), call.progress),
             headers=self._headers_for(call),
             proxy=self._endpoint.proxy,
             allow_redirects=False,
@@ -191,22 +207,23 @@ class OpenAICompatible:
         key = self._endpoint.api_key
         return f"provider '{self.name}' {what.replace(key.reveal(), HIDDEN) if key else what}"
 
-    def _explain(self, fault: Exception) -> ProviderError:
+    def _explain(self, fault: Exception, *, unsent: bool) -> ProviderError:
         """The transport's fault in our words. Unbilled only where nothing can have been sent."""
+        billing: Billing = "not_billed" if unsent else "unknown"
         match fault:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
                 return self._error("upstream_connect", f"cannot be reached: {fault}", "not_billed")
             case aiohttp.ClientConnectionResetError():  # before anything could be written
                 return self._error("upstream_reset", f"closed the line: {fault}", "not_billed")
             case TimeoutError():
-                return self._error("upstream_timeout", str(fault) or "timed out", "unknown")
+                return self._error("upstream_timeout", str(fault) or "timed out", billing)
             case UpstreamSaidError():
-                return self._error("upstream_server_error", f"reported: {fault}", "unknown")
+                return self._error("upstream_server_error", f"reported: {fault}", billing)
             case WireError() | SseError():
-                return self._error("upstream_garbage", f"sent nonsense: {fault}", "unknown")
+                return self._error("upstream_garbage", f"sent nonsense: {fault}", billing)
             case _:
                 what = f"broke the connection: {str(fault) or type(fault).__name__}"
-                return self._error("upstream_reset", what, "unknown")
+                return self._error("upstream_reset", what, billing)
 
 
 class _Patience:

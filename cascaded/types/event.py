@@ -25,6 +25,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     """What the first choice adds."""
     refusal: str = ""
+    reasoning: str = ""
+    """Thoughts that some providers show beside the answer; billed, but not part of it."""
     tool_deltas: tuple[ToolDelta, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -34,4 +36,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def speaks(self) -> bool:
         """Whether it carries any of the answer (and so ends the wait for the first token)."""
-        return self.whole or bool(self.text or self.tool_deltas or self.refusal)
+        return self.whole or bool(self.text or self.tool_deltas or self.refusal or self.reasoning)

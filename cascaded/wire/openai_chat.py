@@ -251,6 +251,8 @@ class _ToolCall(msgspec.Struct):
 class _Words(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
 
 
@@ -314,6 +316,7 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
         whole=whole,
         text=words.content or "",
         refusal=words.refusal or "",
+        reasoning=words.reasoning_content or words.reasoning or "",
         tool_deltas=tuple(
             ToolDelta(
                 position if call.index is None else call.index,
@@ -377,6 +380,7 @@ class Collector:
         self.finish_reason: str | None = None
         self._text: list[str] = []
         self._refusal: list[str] = []
+        self._reasoning: list[str] = []
         self._tools: dict[int, tuple[list[str], list[str]]] = {}
         self._logprob_sum = 0.0
         self._logprob_count = 0
@@ -387,6 +391,8 @@ class Collector:
             self._text.append(event.text)
         if event.refusal:
             self._refusal.append(event.refusal)
+        if event.reasoning:
+            self._reasoning.append(event.reasoning)
         for delta in event.tool_deltas:
             names, arguments = self._tools.setdefault(delta.index, ([], []))
             names.append(delta.name)
@@ -400,6 +406,12 @@ class Collector:
     def text(self) -> str:
         """What was said so far."""
         return "".join(self._text)
+
+    @property
+    def spoken(self) -> str:
+        """Everything that was generated and could be seen, for counting."""
+        tools = [piece for pair in self._tools.values() for pieces in pair for piece in pieces]
+        return "".join((*self._text, *self._refusal, *self._reasoning, *tools))
 
     def completion(self) -> Completion:
         """The answer so far."""

@@ -14,7 +14,8 @@ class SseReader:
     """Cuts a byte stream, however it was chunked, into the data of its events."""
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._tail = b""
+        self._tail: list[bytes] = []
+        self._tail_size = 0
         self._data: list[bytes] = []
         self._size = 0
         self._limit = max_event_bytes
@@ -24,9 +25,16 @@ class SseReader:
 
         Raises `SseError` when an event outgrows the limit.
         """
-        lines = (self._tail + chunk).split(b"\n")
-        self._tail = lines.pop()
-        if len(self._tail) + self._size > self._limit:
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            # Pieces of a long line are joined once, at its end: joining them as they come would
+            # copy the line again for every piece.
+            lines[0] = b"".join((*self._tail, lines[0]))
+            self._tail.clear()
+            self._tail_size = 0
+        self._tail.append(rest)
+        self._tail_size += len(rest)
+        if self._tail_size + self._size > self._limit:
             raise SseError(f"an event is longer than {self._limit} bytes")
         for line in lines:
             data = self._take(line.removesuffix(b"\r"))

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.daemon import Daemon
+from tests.support.daemon import CASCADE, Daemon, daemon_with
 from tests.support.upstream import Fails, Garbage, Hangs, Resets, Says, SaysError, Upstream
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
@@ -267,3 +267,24 @@ def test_logs_hold_no_secret_and_no_prompt(daemon: Daemon, upstream: Upstream) -
     lines = [json.loads(line) for line in text.splitlines()]
     assert all({"ts", "level", "event"} <= line.keys() for line in lines)
     assert any(line.get("user_id") == "u-17" and line["model_used"] == "cheap" for line in lines)
+
+
+def test_calls_that_wait_for_a_connection_are_not_charged(upstream: Upstream) -> None:
+    """They time out in our own queue: nothing of them was sent, so nothing can be billed."""
+    upstream.on("strong", Says(GOOD, delay_s=1.0))
+    config = CASCADE.replace("max_retries = 1", "max_retries = 0\nmax_connections = 1")
+    with daemon_with(config, url=upstream.url) as daemon:
+        threads = [
+            threading.Thread(target=post, args=(daemon, "strong"), kwargs={"max_tokens": 100})
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        sent = len(upstream.calls("strong"))
+        assert sent < len(threads)
+        spend = daemon.spend
+        assert spend["held"] == 0
+        most = sent * (100 * 10_000 + 100 * 2_500)
+        assert spend["posted"] + spend["unknown"] <= most

@@ -66,6 +66,7 @@ class Faults(Script):
     billing: Any = "not_billed"
     after: int = 0
     retry_after_s: float | None = None
+    says: Says = field(default_factory=Says)
 
 
 @dataclass
@@ -95,7 +96,8 @@ class ScriptedProvider:
         if isinstance(script, Bug):
             raise RuntimeError("a bug")
         body = json.loads(msgspec.json.encode(call.fields))
-        says = script.says if isinstance(script, Answers) else Says()
+        assert isinstance(script, Answers | Faults)
+        says = script.says
         for seen, event in enumerate(events(body, says, stream=call.stream)):
             if isinstance(script, Faults) and seen >= script.after:
                 break

@@ -24,7 +24,7 @@ class Says:
     finish_reason: str = "stop"
     tool_calls: list[JSON] = field(default_factory=list)
     logprob: float | None = None
-    usage_on: str = "own"  # own chunk | last chunk | none
+    usage_on: str = "own"  # own chunk | last chunk | every chunk | none
     delay_s: float = 0.0
     chunk_delay_s: float = 0.0
     extra_usage: JSON = field(default_factory=dict)
@@ -231,9 +231,10 @@ def chunks(body: JSON, says: Says) -> Iterator[JSON]:
         for piece in pieces(function["arguments"], says.chunks):
             yield chunk({"tool_calls": [{"index": call_index, "function": {"arguments": piece}}]})
     for piece in pieces(says.text, says.chunks) if not says.tool_calls else []:
-        yield chunk({"content": piece}, logprobs=_logprobs(says, body, piece))
+        spoken = chunk({"content": piece}, logprobs=_logprobs(says, body, piece))
+        yield {**spoken, "usage": usage(says)} if says.usage_on == "every" else spoken
     last = chunk({}, says.finish_reason)
-    if says.usage_on == "last":
+    if says.usage_on in ("last", "every"):
         last["usage"] = usage(says)
     yield last
     asked = (body.get("stream_options") or {}).get("include_usage")

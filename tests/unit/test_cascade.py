@@ -224,3 +224,48 @@ async def test_what_was_streamed_is_charged_where_cancelling_stops_the_bill() ->
     assert usage.estimated
     assert 0 < usage.output_tokens < 20
     assert outcome.attempts[0].cost_nano_usd < 100 * 1_000
+
+
+async def test_usage_before_the_end_is_not_the_bill() -> None:
+    """A provider that counts as it goes, and breaks off: nobody knows what it charges."""
+    world = World(ladder(CHEAP))
+    says = Says("The capital of France is Paris.", chunks=5, usage_on="every")
+    world.provider.on("cheap", Faults("upstream_reset", "unknown", after=3, says=says))
+    outcome = await climb(world, stream=True, model="cheap")
+    assert outcome.attempts[0].billing == "unknown"
+    assert outcome.attempts[0].cost_nano_usd >= 100 * 1_000
+
+
+async def test_what_was_never_sent_is_free() -> None:
+    world = World(ladder(CHEAP))
+    world.provider.on("cheap", Faults("upstream_timeout", "not_billed"))
+    outcome = await climb(world)
+    assert outcome.total_nano_usd == 0
+
+
+async def test_tool_calls_without_usage_are_counted() -> None:
+    words = '{"text": "' + "word " * 200 + '"}'
+    call = {"id": "1", "type": "function", "function": {"name": "say", "arguments": words}}
+    tools = [{"type": "function", "function": {"name": "say", "parameters": {}}}]
+    for stream in (False, True):
+        world = World(ladder(CHEAP))
+        says = Says("", tool_calls=[call], usage_on="none", finish_reason="tool_calls")
+        world.provider.on("cheap", Answers(says))
+        outcome = await climb(world, stream=stream, model="cheap", tools=tools)
+        assert outcome.attempts[0].usage.output_tokens >= 200
+
+
+async def test_hidden_thoughts_without_usage_are_charged_at_the_worst() -> None:
+    thinker = model("thinker", 10, capabilities=frozenset({"reasoning"}))
+    world = World(ladder(thinker))
+    world.provider.on("thinker", Answers(Says("Paris.", usage_on="none")))
+    outcome = await climb(world, model="thinker")
+    assert outcome.attempts[0].billing == "unknown"
+
+
+async def test_two_bounds_are_sent_as_one() -> None:
+    world = World(ladder(CHEAP))
+    await climb(world, model="cheap", max_tokens=100_000, max_completion_tokens=5)
+    fields = world.provider.calls[0].fields
+    assert bytes(fields["max_tokens"]) == b"5"
+    assert "max_completion_tokens" not in fields
