@@ -12,11 +12,11 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
 
-test: $(STAMPS)/core $(STAMPS)/dev ## Every test, Rust and Python
+test: $(STAMPS)/core $(STAMPS)/checks ## Every test, Rust and Python
 	cargo test --workspace --locked --quiet
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-check: $(STAMPS)/core $(STAMPS)/dev ## Formats, lints, types, contracts
+check: $(STAMPS)/core $(STAMPS)/checks ## Formats, lints, types, contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -25,15 +25,15 @@ check: $(STAMPS)/core $(STAMPS)/dev ## Formats, lints, types, contracts
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
-fmt: $(STAMPS)/dev ## Put everything into shape
+fmt: $(STAMPS)/checks ## Put everything into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	cargo fmt --all
 
-prices: $(STAMPS)/core $(STAMPS)/dev ## Build the price snapshot anew from the lists of the day
+prices: $(STAMPS)/core $(STAMPS)/checks ## Build the price snapshot anew from the lists of the day
 	PYTHONPATH=. $(BIN)/python scripts/build_prices.py
 
-bench: $(STAMPS)/core $(STAMPS)/dev ## The daemon beside a bare pass-through; the quality rules
+bench: $(STAMPS)/core $(STAMPS)/checks ## The daemon beside a bare pass-through; the quality rules
 	$(BIN)/python -m benches.overhead
 	$(BIN)/python -m benches.quality
 
@@ -51,6 +51,6 @@ $(STAMPS)/core: $(STAMPS)/venv pyproject.toml constraints.txt $(RUST)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --extras embedded
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/venv pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --group dev
+$(STAMPS)/checks: $(STAMPS)/venv pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --group checks
 	@touch $@

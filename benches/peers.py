@@ -93,4 +93,4 @@ async def pass_through(path: str, upstream_path: str) -> None:
 
 if __name__ == "__main__":
     role, *paths = sys.argv[1:]
-    uvloop.run({"upstream": upstream, "pass-through": pass_through}[role](*paths))
+    uvloop.run(upstream(*paths) if role == "upstream" else pass_through(*paths))

@@ -210,7 +210,7 @@ def test_what_libraries_say_becomes_lines() -> None:
 
 async def test_records_are_handed_on_in_order_and_soon() -> None:
     sinks = Recorded(), Recorded()
-    deferred = DeferredSinks(*sinks)
+    deferred = DeferredSinks(*sinks, report=_no_fault)
     outcomes = [outcome(elapsed_ns=n) for n in range(3)]
     for one in outcomes:
         deferred.record(request(), one)
@@ -223,9 +223,27 @@ async def test_records_are_handed_on_in_order_and_soon() -> None:
     assert len(sinks[0].outcomes) == 4
 
 
+async def test_a_sink_that_fails_silences_nobody() -> None:
+    class Broken:
+        def record(self, asked: Request, ended: Outcome) -> None:
+            raise ValueError("too large")
+
+    sink, faults = Recorded(), []
+    deferred = DeferredSinks(Broken(), sink, report=lambda *fault: faults.append(fault))
+    deferred.record(request(), outcome())
+    deferred.record(request(), outcome())
+    deferred.hand_on()
+    assert len(sink.outcomes) == len(faults) == 2
+    assert faults[0][0] == "r1"
+
+
+def _no_fault(request_id: str, fault: BaseException) -> None:
+    raise AssertionError(request_id) from fault
+
+
 async def test_no_more_records_wait_than_fit() -> None:
     sink = Recorded()
-    deferred = DeferredSinks(sink)
+    deferred = DeferredSinks(sink, report=_no_fault)
     for _ in range(MAX_WAITING + 1):
         deferred.record(request(), outcome())
     assert len(sink.outcomes) == MAX_WAITING
