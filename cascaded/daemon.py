@@ -24,7 +24,7 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.library_log import library_lines
-from cascaded.adapters.lmdb_store import LmdbStore
+from cascaded.adapters.lmdb_store import LmdbStore, read_through
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
@@ -33,6 +33,7 @@ from cascaded.api.auth import Gate, digests
 from cascaded.api.money import Desk
 from cascaded.api.records import Records
 from cascaded.api.server import Limits, Services, Status, application
+from cascaded.api.upkeep import Upkeep
 from cascaded.config import Config, schema
 from cascaded.models.catalogue import UnknownModelError, find
 from cascaded.models.folder import models_folder, weights_path
@@ -53,6 +54,7 @@ from cascaded.providers.embedded.provider import (
 )
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
 from cascaded.state.audit_log import AuditLog
+from cascaded.state.backup import Copy, back_up
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.decision import Refusal
@@ -76,6 +78,10 @@ EXPIRE_EVERY_S = 5.0
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
 PRICES = "prices.json.gz"
+LEDGER, LOGS = "ledger", ("usage", "audit")
+"""The folders of the state folder."""
+FLUSH_WITHIN_S = 10.0
+"""What the logs get to write what they were told, before they are copied."""
 
 FindPrice = Callable[[str, str], CatalogueEntry | None]
 """What the catalogue knows of a provider's model, by their names."""
@@ -88,6 +94,18 @@ class StartError(RuntimeError):
 def serve(config: Config) -> None:
     """Run the daemon until SIGTERM or SIGINT. Raises `StartError`."""
     uvloop.run(_serve(config))
+
+
+def verify(folder: Path) -> dict[str, int]:
+    """Read a whole state folder that no daemon has open, or a backup; what was found, by name.
+
+    Raises `StartError` for the first thing that is damaged.
+    """
+    try:
+        found = {f"ledger_{name}": n for name, n in DurableLedger.verify(folder / LEDGER).items()}
+        return found | {f"{name}_keys": read_through(folder / name) for name in LOGS}
+    except (LedgerOpenError, StoreError) as error:
+        raise StartError(f"{folder}: {error}") from None
 
 
 async def _serve(config: Config) -> None:
@@ -132,12 +150,13 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     """Everything that the handlers need, put together."""
     status = Status()
     ledger = await _ledger(config.ledger, log, stack)
-    usage, audit = _records(config, clock, log, stack)
+    usage, audit, copies = _records(config, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
-    sinks = DeferredSinks(metrics, log, usage)
+    sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
-    offload = ThreadOffload()
-    stack.callback(offload.close)
+    offload, upkeep = ThreadOffload(), ThreadOffload()
+    for threads in (offload, upkeep):
+        stack.callback(threads.close)
     today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
     catalogue = Catalogue.load(package_data.read(PRICES))
     book = model_book(config, partial(catalogue.find, today=today))
@@ -211,6 +230,14 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
         pipeline=pipeline,
         desk=desk,
         records=Records(usage=usage, trail=audit, clock=clock, offload=offload),
+        # A backup takes its time, and long counts must not wait for it: a thread of its own.
+        upkeep=Upkeep(
+            back_up=partial(
+                back_up, parts={**copies, LEDGER: ledger.backup}, own=_state(config.ledger)
+            ),
+            offload=upkeep,
+        ),
+        audit=audit,
         gate=_gate(config),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
@@ -238,9 +265,8 @@ def _gate(config: Config) -> Gate:
 
 async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) -> DurableLedger:
     """Open the state folder; a crash's open holds are charged, and said."""
-    assert config.dir is not None  # the config's defaults fill it in
     try:
-        ledger = DurableLedger.open(Path(config.dir, "ledger"), asyncio.get_running_loop())
+        ledger = DurableLedger.open(_state(config) / LEDGER, asyncio.get_running_loop())
     except LedgerOpenError as error:
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
     stack.callback(ledger.close)
@@ -250,17 +276,23 @@ async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) ->
     return ledger
 
 
+def _state(config: schema.Ledger) -> Path:
+    """The state folder: the ledger, and beside it the stores of the logs."""
+    assert config.dir is not None  # the config's defaults fill it in
+    return Path(config.dir)
+
+
 def _records(
     config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack
-) -> tuple[UsageLog, AuditLog]:
-    """The usage and audit logs, beside the ledger in stores of their own."""
-    assert config.ledger.dir is not None
+) -> tuple[UsageLog, AuditLog, dict[str, Copy]]:
+    """The usage and audit logs, beside the ledger in stores of their own, and how each of them
+    is copied."""
 
     def trouble(message: str) -> None:
         log.write("error", "records", message=message)
 
     try:
-        stores = [LmdbStore(Path(config.ledger.dir, name)) for name in ("usage", "audit")]
+        stores = [LmdbStore(_state(config.ledger) / name) for name in LOGS]
         for store in stores:
             stack.callback(store.close)
         days = config.records.retention_days
@@ -271,7 +303,14 @@ def _records(
         raise StartError(f"ledger.dir {config.ledger.dir}: {error}") from None
     stack.callback(usage.close)
     stack.callback(audit.close)
-    return usage, audit
+    copies: list[Copy] = [partial(_copy, usage, stores[0]), partial(_copy, audit, stores[1])]
+    return usage, audit, dict(zip(LOGS, copies, strict=True))
+
+
+def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:
+    """Copy a log with everything that it has been told up to now."""
+    kept.flushed().result(FLUSH_WITHIN_S)
+    store.copy_to(folder)
 
 
 class _Every:
@@ -303,6 +342,7 @@ async def _open_doors(
         application(services),
         access_log=None,
         handler_cancellation=True,
+        auto_decompress=False,
         keepalive_timeout=config.keepalive_timeout_s,
         shutdown_timeout=CANCEL_AFTER_S,
         max_line_size=config.max_header_bytes,

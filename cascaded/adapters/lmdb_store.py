@@ -29,6 +29,7 @@ CLOSE_TIMEOUT_S = 5.0
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 OWNER_FILE = "owner.lock"
+DATA_FILE = "data.mdb"
 
 Write = Callable[["lmdb.Transaction[bytes]"], T]
 
@@ -123,6 +124,21 @@ class LmdbStore:
         with self._entered(), self._translated("read"):
             pages = self._environment.info()["last_pgno"] + 1
             return pages * self._environment.stat()["psize"]
+
+    def copy_to(self, folder: Path) -> None:
+        """Copy what there is at this moment into a folder that is not there yet, flushed.
+
+        Others go on reading and writing, until the map must grow. Raises `StoreError`.
+        """
+        with self._entered(), self._translated("copy"):
+            folder.mkdir(mode=FOLDER_MODE)
+            self._environment.copy(str(folder), compact=True)
+            for path in (folder / DATA_FILE, folder):
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def close(self) -> None:
         """See `ports.Store.close`. Where the disk hangs, it is left to the process's end."""
@@ -221,6 +237,22 @@ class LmdbStore:
             raise
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"cannot {verb} {self._folder}: {error}") from error
+
+
+def read_through(folder: Path) -> int:
+    """Read every page of a folder that nobody has open, writing nothing; how many keys there are.
+
+    Raises `StoreError` for one that cannot be read to its end.
+    """
+    try:
+        with (
+            lmdb.Environment(str(folder), readonly=True, lock=False, create=False) as environment,
+            environment.begin() as transaction,
+            transaction.cursor() as cursor,
+        ):
+            return sum(1 for _ in cursor.iternext(keys=True, values=True))
+    except (lmdb.Error, OSError) as error:
+        raise StoreError(f"cannot read {folder}: {error}") from error
 
 
 def _touch(transaction: "lmdb.Transaction[bytes]") -> None:

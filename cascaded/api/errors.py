@@ -5,8 +5,6 @@ from aiohttp import web
 
 from cascaded.types.decision import Refusal
 
-MAX_NOTICE_BYTES = 2_048
-
 
 class Kind(msgspec.Struct, frozen=True):
     """How one code is told. `retry` is what SDKs are advised (`x-should-retry`)."""
@@ -35,6 +33,7 @@ ERRORS: dict[str, Kind] = {
     "too_large": Kind(413, "invalid_request_error"),
     "budget_exceeded": Kind(429, "budget_exceeded", code="insufficient_quota"),
     "rate_limited": Kind(429, "rate_limit_error", retry=True),
+    "unsupported_encoding": Kind(415, "invalid_request_error"),
     "quality_refused": Kind(422, "quality_error"),
     "abandoned": Kind(499, "api_error"),
     "internal_error": Kind(500, "api_error"),
@@ -49,6 +48,7 @@ ERRORS: dict[str, Kind] = {
     "upstream_timeout": Kind(504, "upstream_error"),
     "call_timeout": Kind(504, "api_error"),
     "records_unavailable": Kind(503, "api_error"),
+    "backup_failed": Kind(503, "api_error"),
     "ledger_full": Kind(503, "overloaded_error", retry=True),
     "ledger_unavailable": Kind(503, "api_error"),
     "overloaded": Kind(503, "overloaded_error", retry=True),

@@ -17,8 +17,9 @@ from cascaded.api.errors import error_object, error_response
 from cascaded.api.money import Desk
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
+from cascaded.api.upkeep import Upkeep
 from cascaded.pipeline.run import FAULTED, Pipeline, run
-from cascaded.ports import Clock, Reply
+from cascaded.ports import Audit, Clock, Reply
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
@@ -33,6 +34,11 @@ Call = Callable[[Incoming], Awaitable[web.StreamResponse]]
 LEDGER_DOWN = Refusal(
     code="ledger_unavailable",
     message="The ledger cannot write to its disk, so nothing is spent. The operator must look.",
+)
+ADMINS_ONLY = Refusal(
+    code="forbidden",
+    message="This route is for administrators: over the Unix socket, the daemon's own user, root,"
+    " and the members of the group that access.admin_group names.",
 )
 View = Callable[["Services", web.Request], web.Response]
 
@@ -61,6 +67,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     desk: Desk
     records: Records
+    upkeep: Upkeep
+    audit: Audit
     gate: Gate
     limits: Limits
     status: Status
@@ -87,10 +95,13 @@ def application(services: Services) -> web.Application:
         ("POST", "/settle"): desk.settle,
         ("POST", "/release"): desk.release,
         ("GET", "/budgets"): desk.budgets,
+        ("GET", "/summary"): services.records.summary,
+    }
+    administration: dict[tuple[str, str], Call] = {
         ("GET", "/unknowns"): desk.unknowns,
         ("POST", "/unknowns/{hold}"): desk.resolve,
-        ("GET", "/summary"): services.records.summary,
         ("GET", "/audit"): services.records.audit,
+        ("POST", "/state/backup"): services.upkeep.backup,
     }
     views = {
         "/health": _viewing(services, _health, open_to_all=True),
@@ -101,6 +112,9 @@ def application(services: Services) -> web.Application:
     for prefix in ("", "/v1"):
         for (method, path), call in calls.items():
             app.router.add_route(method, prefix + path, _admitting(services, call))
+        for (method, path), call in administration.items():
+            handler = _admitting(services, partial(_administering, services, path, call))
+            app.router.add_route(method, prefix + path, handler)
         for path, view in views.items():
             app.router.add_get(prefix + path, view)
     known = {resource.canonical for resource in app.router.resources()}
@@ -144,6 +158,23 @@ def _admitting(services: Services, call: Call) -> Handler:
             status.in_flight -= 1
 
     return handle
+
+
+async def _administering(
+    services: Services, path: str, call: Call, incoming: Incoming
+) -> web.StreamResponse:
+    """A call that only administrators may make; the audit log is told of all who tried."""
+    principal = incoming.principal
+    services.audit.access(
+        f"route:{path}",
+        actor=principal.id,
+        allowed=principal.admin,
+        reason="administrator" if principal.admin else ADMINS_ONLY.message,
+        request_id=incoming.request_id,
+    )
+    if not principal.admin:
+        return error_response(ADMINS_ONLY, incoming.request_id)
+    return await call(incoming)
 
 
 async def _converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:

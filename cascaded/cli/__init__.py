@@ -19,6 +19,9 @@ COMMANDS = {
     "check": "cascaded.cli.budget:check",
     "budget": "cascaded.cli.budget:budget",
     "unknowns": "cascaded.cli.budget:unknowns",
+    "users": "cascaded.cli.records:users",
+    "audit": "cascaded.cli.records:audit",
+    "state": "cascaded.cli.state:state",
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",
 }

@@ -5,16 +5,12 @@ import sys
 import click
 import msgspec
 
-from cascaded.cli.show import dollars
+from cascaded.cli.show import JSON, SOCKET, dollars, table
 from cascaded.client import Client
 from cascaded.client.results import Budget, Check, LimitInfo
 from cascaded.client.sync import Asked
 
 EXIT_NOT_ALLOWED = 3
-SOCKET = click.option(
-    "--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket."
-)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
@@ -67,7 +63,7 @@ def budget(scope: str | None, wanted: str | None, as_json: bool, socket: str | N
     if as_json:
         click.echo(msgspec.json.encode(budgets))
         return
-    _table(
+    table(
         ("scope", "id", "window", "spent", "held", "unknown", "limit", "left", "resets"),
         [_budget_row(one) for one in budgets],
     )
@@ -88,7 +84,7 @@ def list_unknowns(as_json: bool, socket: str | None) -> None:
     if as_json:
         click.echo(msgspec.json.encode(holds))
         return
-    _table(
+    table(
         ("hold", "state", "held", "unknown", "since"),
         [
             (str(one.hold), one.state, dollars(one.held), dollars(one.unknown), one.at or "")
@@ -120,7 +116,7 @@ def _print_check(told: Check) -> None:
         click.echo(f"note: {notice}")
     if told.limits:
         rows = [_limit_row(one) for one in told.limits]
-        _table(("limit", "of", "used", "limit", "left", "fits", "resets"), rows)
+        table(("limit", "of", "used", "limit", "left", "fits", "resets"), rows)
 
 
 def _limit_row(one: LimitInfo) -> tuple[str, ...]:
@@ -140,13 +136,3 @@ def _budget_row(one: Budget) -> tuple[str, ...]:
     spent, held, unknown = dollars(one.posted), dollars(one.held), dollars(one.unknown)
     window = one.window + (" (degraded)" if one.degraded else "")
     return (one.scope, one.id, window, spent, held, unknown, limit, left, one.resets_at or "never")
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

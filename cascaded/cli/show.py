@@ -1,10 +1,17 @@
-"""How answers and amounts look in a terminal."""
+"""How answers and amounts look in a terminal, and the options that many commands have."""
 
+from collections.abc import Iterable
 from decimal import Decimal
+
+import click
 
 from cascaded.client.results import Metadata
 
 MIB = 1024 * 1024
+SOCKET = click.option(
+    "--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def dollars(amount: Decimal) -> str:
@@ -38,3 +45,15 @@ def footer(metadata: Metadata) -> str:
         f"— {metadata.model_used}, {verdict(metadata)}, cost {dollars(metadata.total_cost)},"
         f" {saving(metadata)}, {metadata.latency_ms / 1000:.2f} s"
     )
+
+
+def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows of text. What others said is shown as it is, not taken for markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(*columns)
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    Console().print(shown)

@@ -9,11 +9,22 @@ from cascaded.client.errors import (
     RateLimitedError,
     StreamBrokenError,
 )
-from cascaded.client.results import CascadeResult, CascadeStreamChunk, Health
+from cascaded.client.results import (
+    AuditEntry,
+    AuditPage,
+    Backup,
+    CascadeResult,
+    CascadeStreamChunk,
+    Health,
+    Summary,
+)
 from cascaded.client.sync import Client
 
 __all__ = [
     "APIError",
+    "AuditEntry",
+    "AuditPage",
+    "Backup",
     "BudgetExceededError",
     "CascadeResult",
     "CascadeStreamChunk",
@@ -24,4 +35,5 @@ __all__ = [
     "ProtocolError",
     "RateLimitedError",
     "StreamBrokenError",
+    "Summary",
 ]

@@ -174,6 +174,76 @@ class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     at: str | None = None
 
 
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one model, or one tag as `name=value`, took of a month."""
+
+    name: str
+    cost: Decimal
+    requests: int
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user spent up to now, in US dollars, by the calendar of UTC."""
+
+    user_id: str | None
+    """`None`: everybody."""
+    daily_cost: Decimal
+    weekly_cost: Decimal
+    """Since Monday."""
+    monthly_cost: Decimal
+    monthly_saved: Decimal
+    """Against the strongest models' prices; negative when it is a loss."""
+    requests_today: int
+    requests_this_month: int
+    top_models: tuple[Share, ...] = ()
+    """Of the month, the dearest first."""
+    top_features: tuple[Share, ...] = ()
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision about money or access."""
+
+    sequence: int
+    """Numbers have no gaps."""
+    at: str
+    """ISO 8601, UTC."""
+    actor: str
+    """Who asked for it; `cascaded` for the daemon itself."""
+    subject: str
+    """What it was about: `user:alice`, `model:gpt-4o`, `hold:7` …"""
+    action: str
+    outcome: str
+    """`denied`, `warned`, `unknown`, `refused` …"""
+    reason: str = ""
+    user_id: str | None = None
+    request_id: str | None = None
+    details: dict[str, object] = {}
+    """What was decided, its amounts in nano-dollars."""
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of the audit log, the newest first."""
+
+    records: tuple[AuditEntry, ...]
+    after: str | None = None
+    """Give it back to read on; `None` at the end."""
+
+
+class BackupPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A folder of a backup."""
+
+    name: str
+    bytes: int
+
+
+class Backup(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup that was made."""
+
+    dir: str
+    contents: tuple[BackupPart, ...]
+    """`ledger`, `usage` and `audit`. Not in it: the configuration, its secrets, and models."""
+
+
 class Hold:
     """Money held for a call that you make yourself."""
 

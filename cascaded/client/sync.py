@@ -19,6 +19,8 @@ from cascaded.client.errors import (
     StreamBrokenError,
 )
 from cascaded.client.results import (
+    AuditPage,
+    Backup,
     Budget,
     CascadeResult,
     CascadeStreamChunk,
@@ -27,6 +29,7 @@ from cascaded.client.results import (
     Hold,
     ModelInfo,
     Receipt,
+    Summary,
     UnresolvedHold,
 )
 from cascaded.client.transport import Transport
@@ -179,9 +182,24 @@ class Client:
 
     def budgets(self, scope: str | None = None, id: str | None = None) -> list[Budget]:
         """How budgets stand: your own, or as an administrator anybody's."""
-        wanted = {name: value for name, value in (("scope", scope), ("id", id)) if value}
-        path = "/budgets" + ("?" + urlencode(wanted) if wanted else "")
-        return self._call("GET", path, None, _Budgets).budgets
+        return self._call("GET", _path("/budgets", scope=scope, id=id), None, _Budgets).budgets
+
+    def summary(self, user_id: str | None = None) -> Summary:
+        """What a user spent today, this week and this month: you, or as an administrator anybody,
+        and everybody together when none is named. A call is in it a moment after its end."""
+        return self._call("GET", _path("/summary", user_id=user_id), None, Summary)
+
+    def audit(self, *, limit: int | None = None, after: str | None = None) -> AuditPage:
+        """Decisions about money and access, the newest first. Administrators.
+
+        At most `limit` of them; `after` is the page's before, to read on.
+        """
+        return self._call("GET", _path("/audit", limit=limit, after=after), None, AuditPage)
+
+    def backup(self, folder: str) -> Backup:
+        """Copy the daemon's state into a folder of its host that is not there yet; an absolute
+        path. Administrators. Returns once the copy is on the disk."""
+        return self._call("POST", "/state/backup", msgspec.json.encode({"dir": folder}), Backup)
 
     def unknowns(self) -> list[UnresolvedHold]:
         """Holds that are open, and those charged although nobody knows the bill. Administrators."""
@@ -229,6 +247,12 @@ class Client:
                 raise _api_error(response, _rest(response))
             for data in _events(response):
                 yield _chunk(data)
+
+
+def _path(route: str, **wanted: str | int | None) -> str:
+    """A route and what is asked of it."""
+    said = {name: value for name, value in wanted.items() if value is not None}
+    return f"{route}?{urlencode(said)}" if said else route
 
 
 def _body(query: Query, asked: Asked, **ours: object) -> bytes:

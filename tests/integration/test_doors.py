@@ -45,13 +45,6 @@ def code(answer: httpx2.Response) -> str:
 # --- the TCP door --------------------------------------------------------------------------------
 
 
-def tcp_client(daemon: Daemon) -> httpx2.Client:
-    """A client of its TCP door, whose port stands in its log."""
-    [ready] = [line for line in daemon.log_lines().splitlines() if '"ready"' in line]
-    address = json.loads(ready)["tcp"]
-    return httpx2.Client(base_url=f"http://{address}", timeout=10)
-
-
 @pytest.fixture(scope="module")
 def tcp_daemon(_upstream: Upstream) -> Iterator[Daemon]:
     text = with_tcp(CASCADE).replace("logprobs = true", "forward_caller_key = true")
@@ -63,7 +56,7 @@ def tcp_daemon(_upstream: Upstream) -> Iterator[Daemon]:
 
 @pytest.fixture
 def tcp(tcp_daemon: Daemon, upstream: Upstream) -> Iterator[httpx2.Client]:
-    with tcp_client(tcp_daemon) as client:
+    with tcp_daemon.tcp() as client:
         yield client
 
 
@@ -123,7 +116,7 @@ def test_what_is_open_without_a_key(tcp: httpx2.Client) -> None:
 def test_metrics_without_a_key_where_the_operator_says_so() -> None:
     text = with_tcp(toml(metrics_without_key="true"))
     keys = {"APP_KEY": "sk-app-1-0123456789", "OTHER_KEY": "sk-app-2-0123456789"}
-    with daemon_with(text, url="http://x", **keys) as daemon, tcp_client(daemon) as tcp:
+    with daemon_with(text, url="http://x", **keys) as daemon, daemon.tcp() as tcp:
         assert tcp.get("/metrics").status_code == 200
         assert tcp.get("/models").status_code == 401
 

@@ -1,6 +1,7 @@
 """The real daemon in a thread of the test, on a socket in a temporary folder."""
 
 import asyncio
+import json
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -94,6 +95,11 @@ class Daemon:
         return httpx2.Client(
             transport=httpx2.HTTPTransport(uds=self.socket), base_url="http://localhost", timeout=30
         )
+
+    def tcp(self) -> httpx2.Client:
+        """A client of its TCP door, whose port stands in its log."""
+        [ready] = [line for line in self.log_lines().splitlines() if '"ready"' in line]
+        return httpx2.Client(base_url=f"http://{json.loads(ready)['tcp']}", timeout=10)
 
     def sdk(self, **options: Any) -> openai.OpenAI:
         http_client = httpx2.Client(transport=httpx2.HTTPTransport(uds=self.socket))
