@@ -17,6 +17,9 @@ from cascaded.types.usage import Usage
 
 MAX_CHOICES = 128
 MAX_OUTPUT_TOKENS = 10_000_000
+CHEAP_SERVICE_TIERS = (b"", b"null", b'"auto"', b'"default"', b'"flex"', b'"standard_only"')
+"""Never dearer than the price list. (`auto` is the provider's default: an account that has bought
+a dearer one needs its price in the configuration.)"""
 MAX_USAGE_TOKENS = 1_000_000_000
 """A provider that claims to have used more in one call talks nonsense."""
 MAX_ERROR_CHARACTERS = 500
@@ -181,6 +184,15 @@ def last_question(messages: Sequence[msgspec.Raw]) -> str:
             content = message.content or ""
             return content if isinstance(content, str) else "\n".join(p.text for p in content)
     return ""
+
+
+def unpriced_members(fields: Mapping[str, msgspec.Raw]) -> tuple[str, ...]:
+    """Members that make a call dearer than the price list says: searches billed apart, and tiers
+    of service above the standard one."""
+    found = [name for name in ("web_search_options",) if not _empty(fields.get(name, ABSENT))]
+    if bytes(fields.get("service_tier", ABSENT)) not in CHEAP_SERVICE_TIERS:
+        found.append("service_tier")
+    return tuple(found)
 
 
 def upstream_fields(
@@ -453,9 +465,17 @@ def without_logprobs(raw: bytes) -> bytes:
     return msgspec.json.encode(fields)
 
 
-def with_cost(raw: bytes, cost: msgspec.Raw, details: msgspec.Raw) -> bytes:
-    """The chunk with what the call cost beside its usage."""
-    fields = _read_fields.decode(raw)
-    usage = msgspec.json.decode(fields["usage"], type=Fields)
-    fields["usage"] = _raw({**usage, "cost": cost, "cost_details": details})
+def usage_chunk(last: bytes, usage: Usage, cost: msgspec.Raw, details: msgspec.Raw) -> bytes:
+    """The extra chunk at a stream's end: the provider's own words about usage if the last chunk
+    has them, else ours; and what the call cost."""
+    fields = _read_fields.decode(last)
+    own = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    sent = fields.get("usage", _raw(None))
+    told = own if _empty(sent) else msgspec.json.decode(sent, type=Fields)
+    fields["choices"] = _raw([])
+    fields["usage"] = _raw({**told, "cost": cost, "cost_details": details})
     return msgspec.json.encode(fields)

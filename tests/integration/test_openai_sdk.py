@@ -130,6 +130,22 @@ def test_usage_elsewhere_is_not_shown(daemon: Daemon, upstream: Upstream, where:
     assert daemon.spend["posted"] > before, "a call without usage is counted here, not free"
 
 
+@pytest.mark.parametrize("where", ["own", "last", "every", "none"])
+def test_asked_for_usage_comes_once_at_the_end(
+    daemon: Daemon, upstream: Upstream, where: str
+) -> None:
+    upstream.on("strong", Says(GOOD, usage_on=where))
+    stream = daemon.sdk().chat.completions.create(
+        model="strong", messages=ASK, stream=True, stream_options={"include_usage": True}
+    )
+    *words, last = list(stream)
+    assert all(chunk.usage is None for chunk in words)
+    told: Any = last.usage
+    assert (last.choices, told.cost > 0) == ([], True)
+    if where != "none":
+        assert (told.prompt_tokens, told.completion_tokens) == (10, 5)
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_tool_calls_pass_through(daemon: Daemon, upstream: Upstream, stream: bool) -> None:
     upstream.on("cheap", Says("", tool_calls=[CALL], finish_reason="tool_calls"))

@@ -17,8 +17,9 @@ from cascaded.wire.openai_chat import (
     last_question,
     parse_event,
     parse_request,
+    unpriced_members,
     upstream_fields,
-    with_cost,
+    usage_chunk,
     without_logprobs,
     without_usage,
 )
@@ -349,8 +350,33 @@ def test_taking_out_leaves_the_rest_byte_for_byte() -> None:
 
 def test_the_cost_stands_beside_the_usage() -> None:
     raw = b'{"choices":[],"usage":{"prompt_tokens":5,"extra":1.50}}'
-    told = with_cost(raw, msgspec.Raw(b"0.000000001"), msgspec.Raw(b'{"draft_cost":0}'))
-    assert told == (
+    cost, details = msgspec.Raw(b"0.000000001"), msgspec.Raw(b'{"draft_cost":0}')
+    assert usage_chunk(raw, Usage(), cost, details) == (
         b'{"choices":[],"usage":{"prompt_tokens":5,"extra":1.50,'
         b'"cost":0.000000001,"cost_details":{"draft_cost":0}}}'
     )
+
+
+def test_usage_that_the_provider_did_not_tell_is_ours() -> None:
+    raw = b'{"id":"x","choices":[{"index":0,"delta":{}}]}'
+    told = usage_chunk(
+        raw, Usage(input_tokens=3, output_tokens=4), msgspec.Raw(b"1"), msgspec.Raw(b"{}")
+    )
+    assert told == (
+        b'{"id":"x","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,'
+        b'"total_tokens":7,"cost":1,"cost_details":{}}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "found"),
+    [
+        ("{}", ()),
+        ('{"service_tier": "auto", "web_search_options": null}', ()),
+        ('{"service_tier": "flex"}', ()),
+        ('{"service_tier": "priority"}', ("service_tier",)),
+        ('{"web_search_options": {}}', ("web_search_options",)),
+    ],
+)
+def test_members_that_no_list_prices(members: str, found: tuple[str, ...]) -> None:
+    assert unpriced_members(msgspec.json.decode(members, type=dict[str, msgspec.Raw])) == found

@@ -10,13 +10,14 @@ from cascaded.api.replies import StreamReply
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
+from cascaded.types.usage import Usage
 from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
     ChatRequest,
     Fields,
     WireError,
     parse_request,
-    with_cost,
+    usage_chunk,
     without_logprobs,
     without_usage,
 )
@@ -48,29 +49,28 @@ class OpenAIChat:
 class ChatStream(StreamReply):
     """`chat.completion.chunk`s."""
 
-    _usage_chunk: bytes | None = None
+    _last = b"{}"
 
     def say(self, event: Event) -> bytes | None:
-        """The chunk without what the caller did not ask for.
-
-        The chunk that carries nothing but usage is kept for the end, where the cost is known.
-        """
-        raw = event.raw
+        """The chunk without usage (it comes at the end, where the cost is known) and without
+        log-probabilities that the caller did not ask for."""
+        raw = self._last = event.raw
+        if not event.has_choices:
+            return None
+        if event.usage is not None:
+            raw = without_usage(raw)
         if event.logprob_count and not self.request.wants_logprobs:
             raw = without_logprobs(raw)
-        if event.usage is None:
-            return raw
-        if not event.has_choices:
-            self._usage_chunk = raw
-            return None
-        return raw if self.request.include_usage else without_usage(raw)
+        return raw
 
     def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
-        """The usage chunk, if it was asked for, with what the call cost."""
-        if self._usage_chunk is None or not self.request.include_usage:
+        """The usage chunk, if it was asked for, with what the call cost. Where the provider sent
+        none it has our own count."""
+        if not self.request.include_usage:
             return None
+        usage = result.answered_by.usage if result.answered_by else Usage()
         details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
-        return with_cost(self._usage_chunk, usd(outcome.total_nano_usd), details)
+        return usage_chunk(self._last, usage, usd(outcome.total_nano_usd), details)
 
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:

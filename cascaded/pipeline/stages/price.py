@@ -10,7 +10,7 @@ from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.limits import Choice
 from cascaded.types.model import Ladder
 from cascaded.types.request import Request
-from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS
+from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS, unpriced_members
 
 
 def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
@@ -23,6 +23,9 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         ladder = decision.ladder
         assert ladder is not None
+        unpriced = ", ".join(unpriced_members(request.fields))
+        if unpriced and decision.limits.hard:
+            return _unbounded(unpriced)
         cap = decision.output_cap or MAX_OUTPUT_TOKENS
         asked = None if request.max_output_tokens is None else min(request.max_output_tokens, cap)
 
@@ -45,9 +48,23 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
             if isinstance(cheaper, Plan):
                 menu.append(cheaper)
         choices = tuple(_choice(one, request, decision, cheap_models) for one in menu)
-        return replace(decision, menu=tuple(menu), choices=choices)
+        notices = (*decision.notices, *((_dearer(unpriced),) if unpriced else ()))
+        return replace(decision, menu=tuple(menu), choices=choices, notices=notices)
 
     return stage
+
+
+def _unbounded(members: str) -> Refusal:
+    return Refusal(
+        code="price_unknown",
+        message=f"{members} makes the call dearer by an amount that is not known here, so no hard"
+        " budget could be kept. Leave it out, or ask under limits that only warn.",
+        param=members,
+    )
+
+
+def _dearer(members: str) -> str:
+    return f"{members} is billed above the list price that the costs here are worked out at."
 
 
 def _choice(planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]) -> Choice:
