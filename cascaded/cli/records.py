@@ -3,7 +3,7 @@
 import click
 import msgspec
 
-from cascaded.cli.show import JSON, SOCKET, dollars, table
+from cascaded.cli.show import JSON, SOCKET, dollars, plain, table
 from cascaded.client import Client
 from cascaded.client.results import AuditEntry, Share, Summary
 
@@ -58,7 +58,7 @@ def audit(limit: int, after: str | None, as_json: bool, socket: str | None) -> N
 
 
 def _print_summary(told: Summary) -> None:
-    click.echo(told.user_id or "everybody")
+    click.echo("everybody" if told.user_id is None else plain(told.user_id))
     rows = {
         "today": f"{dollars(told.daily_cost)} for {told.requests_today} calls",
         "this week": dollars(told.weekly_cost),

@@ -19,6 +19,11 @@ def dollars(amount: Decimal) -> str:
     return f"{'-' if amount < 0 else ''}${abs(amount):f}"
 
 
+def plain(text: str) -> str:
+    """Somebody's words, without what would make a terminal do more than show them."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
 def verdict(metadata: Metadata) -> str:
     """What became of the draft, in words."""
     if metadata.draft_model is None:
@@ -48,12 +53,12 @@ def footer(metadata: Metadata) -> str:
 
 
 def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Print rows of text. What others said is shown as it is, not taken for markup."""
+    """Print rows of text; what others said is neither markup nor a command to the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(*columns)
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(plain(cell)) for cell in row))
     Console().print(shown)

@@ -8,7 +8,10 @@ from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller
 from cascaded.types.request import Claims, Principal
 
-MAX_ID_CHARS = 256
+MAX_ID_BYTES = 256
+"""Of an id in UTF-8, a tag's with its name: what the ledger keeps."""
+
+MAX_QUOTED_CHARS = 64
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,18 +59,18 @@ def _fault(caller: Caller, rules: AccessRules) -> Refusal | None:
         caller.workspace_id,
         caller.team_id,
         caller.run_id,
-        *(value for _, value in caller.tags),
+        *(f"{name}={value}" if value else "" for name, value in caller.tags),
     )
-    if any(one is not None and not 0 < len(one) <= MAX_ID_CHARS for one in ids):
+    if any(one is not None and not 0 < _bytes(one) <= MAX_ID_BYTES for one in ids):
         return Refusal(
             code="invalid_request",
-            message=f"Ids of users, organisations, teams, runs and tags have 1 to {MAX_ID_CHARS}"
-            " characters.",
+            message="Ids of users, organisations, workspaces, teams and runs, and tags as"
+            f" name=value, have 1 to {MAX_ID_BYTES} bytes.",
         )
     if caller.tier is not None and caller.tier not in rules.tiers:
         return Refusal(
             code="forbidden",
-            message=f"There is no tier {caller.tier[:MAX_ID_CHARS]!r}; there are:"
+            message=f"There is no tier {caller.tier[:MAX_QUOTED_CHARS]!r}; there are:"
             f" {', '.join(sorted(rules.tiers)) or 'none'}.",
             param="user_tier",
         )
@@ -78,3 +81,7 @@ def _fault(caller: Caller, rules: AccessRules) -> Refusal | None:
             " (access.unknown_user). Ask the operator to add limits for this user.",
         )
     return None
+
+
+def _bytes(one: str) -> int:
+    return len(one.encode("utf-8", "surrogatepass"))
