@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import uvloop
 from aiohttp import web
@@ -58,7 +59,7 @@ from cascaded.state.backup import Copy, back_up
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.decision import Refusal
-from cascaded.types.errors import LedgerOpenError, StoreError
+from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.secret import Secret
@@ -75,6 +76,7 @@ CANCEL_AFTER_S = 0.001
 SETTLE_WITHIN_S = 2.0
 """What cancelled calls get to hang up and settle."""
 EXPIRE_EVERY_S = 5.0
+WATCH_EVERY_S = 1.0
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
 PRICES = "prices.json.gz"
@@ -89,6 +91,18 @@ FindPrice = Callable[[str, str], CatalogueEntry | None]
 
 class StartError(RuntimeError):
     """The daemon cannot start; the message says why and what to do."""
+
+
+class LedgerLostError(StartError):
+    """The daemon cannot go on: what it spent now would be forgotten."""
+
+
+def check(config: Config) -> None:
+    """What the config's own check cannot see: models that the price catalogue does not know.
+
+    Raises `StartError`.
+    """
+    model_book(config, _prices(config, SystemClock()))
 
 
 def serve(config: Config) -> None:
@@ -113,17 +127,23 @@ async def _serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(config):
+    async with running(config, lost=stop.set):
         await stop.wait()
 
 
 @asynccontextmanager
-async def running(config: Config) -> AsyncIterator[Services]:
-    """A daemon that serves inside the block and drains at its end."""
+async def running(
+    config: Config, lost: Callable[[], object] = lambda: None
+) -> AsyncIterator[Services]:
+    """A daemon that serves inside the block and drains at its end.
+
+    `lost` is called when its ledger works no more: leave the block then, which raises
+    `LedgerLostError`.
+    """
     clock = SystemClock()
     with _log(config.log, clock) as log, library_lines(log.write):
         async with AsyncExitStack() as stack:
-            services = await _services(config, clock, log, stack)
+            services = await _services(config, clock, log, lost, stack)
             doors = await _open_doors(config.server, services, log, stack)
             for provider in services.pipeline.climber.providers.values():
                 if isinstance(provider, EmbeddedProvider):
@@ -146,10 +166,16 @@ def _log(config: schema.Log, clock: Clock) -> Iterator[JsonLog]:
         yield JsonLog(stream, clock, level=config.level, prompts=config.prompts)
 
 
-async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExitStack) -> Services:
+async def _services(
+    config: Config,
+    clock: Clock,
+    log: JsonLog,
+    lost: Callable[[], object],
+    stack: AsyncExitStack,
+) -> Services:
     """Everything that the handlers need, put together."""
     status = Status()
-    ledger = await _ledger(config.ledger, log, stack)
+    ledger = await _ledger(config.ledger, log, lost, stack)
     usage, audit, copies = _records(config, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
@@ -157,9 +183,7 @@ async def _services(config: Config, clock: Clock, log: JsonLog, stack: AsyncExit
     offload, upkeep = ThreadOffload(), ThreadOffload()
     for threads in (offload, upkeep):
         stack.callback(threads.close)
-    today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
-    catalogue = Catalogue.load(package_data.read(PRICES))
-    book = model_book(config, partial(catalogue.find, today=today))
+    book = model_book(config, _prices(config, clock))
     vocabularies = _vocabularies(config)
     providers = _providers(config, clock)
     for provider in providers.values():
@@ -263,13 +287,17 @@ def _gate(config: Config) -> Gate:
     return Gate(administers=administers, tcp_key_digests=digests(config.server.tcp_keys))
 
 
-async def _ledger(config: schema.Ledger, log: JsonLog, stack: AsyncExitStack) -> DurableLedger:
+async def _ledger(
+    config: schema.Ledger, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
+) -> DurableLedger:
     """Open the state folder; a crash's open holds are charged, and said."""
     try:
         ledger = DurableLedger.open(_state(config) / LEDGER, asyncio.get_running_loop())
     except LedgerOpenError as error:
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
-    stack.callback(ledger.close)
+    watch = _LedgerWatch(ledger, _state(config) / LEDGER, log, lost)
+    stack.callback(watch.close)
+    stack.callback(_Every(WATCH_EVERY_S, watch.look).cancel)
     recovered = ledger.recovered
     if recovered is not None:
         log.write("info", "ledger_open", dir=config.dir, **asdict(recovered))
@@ -311,6 +339,52 @@ def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:
     """Copy a log with everything that it has been told up to now."""
     kept.flushed().result(FLUSH_WITHIN_S)
     store.copy_to(folder)
+
+
+class _LedgerWatch:
+    """Looks whether the ledger still works and its folder is still there, and says it once."""
+
+    def __init__(
+        self, ledger: DurableLedger, folder: Path, log: JsonLog, lost: Callable[[], object]
+    ) -> None:
+        self._ledger = ledger
+        self._folder = folder
+        self._id = _file_id(folder)
+        self._log = log
+        self._lost = lost
+        self._why: str | None = None
+
+    def look(self) -> None:
+        """Tell of a fault that is new."""
+        why = self._ledger.fault()
+        if why is None and _file_id(self._folder) != self._id:
+            why = f"{self._folder} was deleted, moved or replaced while the daemon ran"
+        if why is not None and self._why is None:
+            self._say(why)
+            self._lost()
+
+    def close(self) -> None:
+        """Give the folder back. Raises `LedgerLostError` when not all of it is on the disk."""
+        try:
+            self._ledger.close()
+        except LedgerFaultError as fault:
+            if self._why is None:
+                self._say(str(fault))
+        if self._why is not None:
+            raise LedgerLostError(f"the ledger works no more: {self._why}")
+
+    def _say(self, why: str) -> None:
+        self._why = why
+        self._log.write("error", "ledger_lost", message=why)
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and inode; `None` for what is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Every:
@@ -505,6 +579,8 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         )
         for name, settings in config.ladders.items()
     }
+    for ladder in ladders.values():
+        _check_priced(ladder)
     upstreams = tuple(
         name
         for name, settings in config.providers.items()
@@ -516,6 +592,49 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         aliases=config.routes(),
         undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, find_price)),
     )
+
+
+def _check_priced(ladder: Ladder) -> None:
+    """Raises `StartError` for a rung without a price: every call of the ladder would be refused."""
+    for rung in ladder.rungs:
+        if rung.model.price is None:
+            raise StartError(
+                f"ladders.{ladder.name}: the price of '{rung.model.name}' at provider"
+                f" '{rung.model.provider}' is not known; in [models.\"{rung.model.name}\"] give"
+                " input_usd_per_mtok and output_usd_per_mtok, or `free = true`, or correct its"
+                " upstream_name"
+            )
+
+
+SELLERS_BY_HOST = {
+    "api.openai.com": "openai",
+    "api.groq.com": "groq",
+    "api.together.xyz": "together",
+    "openrouter.ai": "openrouter",
+    "api.mistral.ai": "mistral",
+    "api.deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "google",
+}
+"""Whose prices apply, whatever the operator calls the provider. Sources: their API documents."""
+
+
+def _seller(name: str, settings: schema.Provider) -> str:
+    """The catalogue's name for a provider: by its address, else by the name it was given."""
+    if isinstance(settings, schema.OpenAICompatible):
+        return SELLERS_BY_HOST.get(urlsplit(settings.base_url).hostname or "", name)
+    return name
+
+
+def _prices(config: Config, clock: Clock) -> FindPrice:
+    """What the catalogue knows today, by the config's names of providers."""
+    today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
+    catalogue = Catalogue.load(package_data.read(PRICES))
+    sellers = {name: _seller(name, settings) for name, settings in config.providers.items()}
+
+    def find_price(provider: str, model: str) -> CatalogueEntry | None:
+        return catalogue.find(sellers.get(provider, provider), model, today)
+
+    return find_price
 
 
 def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
@@ -535,7 +654,8 @@ def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
         name=name,
         provider=settings.provider,
         upstream_name=upstream_name,
-        price=settings.price or known.price,
+        # Fees that no token bound limits cannot be held, so only a declared price will do.
+        price=settings.price or (None if known.fees_unbounded else known.price),
         reference_price=settings.reference_price or (reference.price if reference else None),
         reference_name=settings.reference_model or "declared",
         vocabulary=settings.tokenizer_file or settings.vocabulary or vocabulary_of(upstream_name),

@@ -10,7 +10,7 @@ from tests.support.upstream import Upstream
 
 @pytest.fixture(scope="module")
 def _upstream() -> Iterator[Upstream]:
-    with upstream_server() as upstream:
+    with upstream_server(Upstream()) as upstream:
         yield upstream
 
 

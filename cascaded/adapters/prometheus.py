@@ -42,7 +42,8 @@ class _Spend(Collector):
         """One gauge for each state that money can be in."""
         family = GaugeMetricFamily(
             "cascaded_spend_usd",
-            "US dollars posted, held for calls under way, and charged because nobody knows.",
+            "US dollars posted since this start, held for calls under way, and charged (since ever)"
+            " because nobody knows the bill.",
             labels=["state"],
         )
         for state, nano_usd in self._read().items():

@@ -90,7 +90,10 @@ class Desk:
         return _json(self._forecast(decision, peek))
 
     async def reserve(self, incoming: Incoming) -> web.Response:
-        """`POST /reserve`: hold an amount. Answered once the hold survives a crash."""
+        """`POST /reserve`: hold an amount. Answered once the hold survives a crash.
+
+        A key that was used before gives its hold, whose `state` tells whether it is still open:
+        what was resolved, or charged after a crash, covers no further call."""
         asked = money.read(incoming.body, money.ReserveRequest)
         decision = self._whose(incoming, asked)
         if isinstance(decision, Refusal):
@@ -127,7 +130,8 @@ class Desk:
                 incoming.principal.id, caller.user_id, answer.nano_usd, expires_ns
             )
         await self._ledger.durable(answer.seq)
-        return _json({"hold": answer.hold, "cost": usd(answer.nano_usd)})
+        state = answer.state if isinstance(answer, Existing) else "open"
+        return _json({"hold": answer.hold, "cost": usd(answer.nano_usd), "state": state})
 
     async def settle(self, incoming: Incoming) -> web.Response:
         """`POST /settle`: what it really cost. Answered once that survives a crash."""
@@ -141,6 +145,7 @@ class Desk:
             receipt = self._ledger.post(asked.hold, held.nano_usd, "unknown")
         else:
             receipt = self._ledger.post(asked.hold, cost, "billed")
+        del self._holds[asked.hold]
         return await self._resolved(incoming, held, receipt)
 
     async def release(self, incoming: Incoming) -> web.Response:
@@ -149,7 +154,9 @@ class Desk:
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
-        return await self._resolved(incoming, held, self._ledger.release(asked.hold))
+        receipt = self._ledger.release(asked.hold)
+        del self._holds[asked.hold]
+        return await self._resolved(incoming, held, receipt)
 
     async def budgets(self, incoming: Incoming) -> web.Response:
         """`GET /budgets?scope=user&id=…`: how budgets stand. Others' are for administrators."""
@@ -200,8 +207,9 @@ class Desk:
         now = self._clock.monotonic_ns()
         late = [number for number, hold in self._holds.items() if hold.expires_ns <= now]
         for number in late:
-            held = self._holds.pop(number)
+            held = self._holds[number]
             receipt = self._ledger.post(number, held.nano_usd, "unknown")
+            del self._holds[number]
             self._audit.settled(receipt, actor="expiry", user_id=held.user_id)
         return len(late)
 
@@ -219,13 +227,14 @@ class Desk:
         return _json(money.receipt_row(receipt))
 
     def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:
-        """The hold, taken off the desk, if it is this principal's."""
+        """The hold, if it is this principal's. It stays on the desk until the ledger took its end:
+        what could not be written may be told again, and expires."""
         held = self._holds.get(number)
         if held is None or not (
             incoming.principal.admin or incoming.principal.id == held.principal
         ):
             return _no_hold(number)
-        return self._holds.pop(number)
+        return held
 
     def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
         """The limits of whom an amount is for."""

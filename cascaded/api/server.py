@@ -28,6 +28,8 @@ from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
+MAX_ARRIVING = 256
+"""Bodies on their way at once; each may take up to the limit of memory."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Call = Callable[[Incoming], Awaitable[web.StreamResponse]]
@@ -58,6 +60,8 @@ class Status(msgspec.Struct):
     ready: bool = False
     draining: bool = False
     in_flight: int = 0
+    arriving: int = 0
+    """Bodies that are still on their way."""
 
 
 class Services(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,11 +138,13 @@ def _admitting(services: Services, call: Call) -> Handler:
             return error_response(principal, request_id)
         if status.draining or status.in_flight >= limits.max_concurrency:
             return error_response(_busy(services), request_id)
+        body = await _body(http, services)
+        if isinstance(body, Refusal):
+            return error_response(body, request_id)
+        if status.draining or status.in_flight >= limits.max_concurrency:
+            return error_response(_busy(services), request_id)
         status.in_flight += 1
         try:
-            body = await _body(http, limits)
-            if isinstance(body, Refusal):
-                return error_response(body, request_id)
             return await call(
                 Incoming(
                     http=http,
@@ -227,22 +233,36 @@ async def _run(services: Services, request: Request, reply: Reply) -> Outcome:
         return Outcome(decision=Decision(), end=FAULTED)
 
 
-async def _body(http: web.Request, limits: Limits) -> bytes | Refusal:
-    most = limits.max_body_bytes
-    too_large = Refusal(code="too_large", message=f"The body is larger than {most} bytes.")
+async def _body(http: web.Request, services: Services) -> bytes | Refusal:
+    """The body. As a rule it came with the head; one that is still on its way takes a place of
+    its own, so that slow senders do not keep the others out."""
+    most = services.limits.max_body_bytes
+    if "Content-Encoding" in http.headers:
+        return Refusal(
+            code="unsupported_encoding", message="Compressed bodies are not taken: send it plain."
+        )
     if (http.content_length or 0) > most:
-        return too_large
+        return _too_large(most)
+    if http.content.is_eof():
+        body = http.content.read_nowait()
+        return _too_large(most) if len(body) > most else body
+    if services.status.arriving >= MAX_ARRIVING:
+        return _busy(services)
+    services.status.arriving += 1
     try:
-        if http.content.is_eof():  # as a rule it came with the head: nothing to wait for
-            body = http.content.read_nowait()
-        else:
-            async with asyncio.timeout(limits.body_timeout_s):
-                body = await http.read()
+        async with asyncio.timeout(services.limits.body_timeout_s):
+            body = await http.read()
     except web.HTTPRequestEntityTooLarge:
-        return too_large
+        return _too_large(most)
     except TimeoutError:
         return Refusal(code="request_timeout", message="The body took too long to arrive.")
-    return too_large if len(body) > most else body
+    finally:
+        services.status.arriving -= 1
+    return _too_large(most) if len(body) > most else body
+
+
+def _too_large(most: int) -> Refusal:
+    return Refusal(code="too_large", message=f"The body is larger than {most} bytes.")
 
 
 def _busy(services: Services) -> Refusal:
@@ -252,7 +272,7 @@ def _busy(services: Services) -> Refusal:
         )
     return Refusal(
         code="overloaded",
-        message=f"{services.limits.max_concurrency} calls are under way already.",
+        message=f"{services.status.in_flight} calls are under way already.",
         retry_after_s=BUSY_RETRY_S,
     )
 

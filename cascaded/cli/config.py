@@ -2,7 +2,7 @@
 
 import click
 
-from cascaded.cli.serve import read_config
+from cascaded.cli.serve import EXIT_CONFIG, read_config
 from cascaded.config import explain
 
 
@@ -18,7 +18,14 @@ FILE = click.argument("file", required=False, envvar="CASCADED_CONFIG")
 @FILE
 def check(file: str | None) -> None:
     """Explain every mistake in FILE, with its line. Ends with 78 when there are any."""
-    read_config(file, search=True)
+    from cascaded.daemon import StartError
+    from cascaded.daemon import check as check_models
+
+    try:
+        check_models(read_config(file, search=True))
+    except StartError as error:
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(EXIT_CONFIG) from None
     click.echo("no mistakes")
 
 

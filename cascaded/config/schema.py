@@ -297,14 +297,9 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     models_dir: Path | None = None
     """Where model files are kept. By default where `cascaded models pull` puts them."""
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
-    """Threads of one model. By default one for each core."""
+    """Threads of one model. By default one less than there are cores."""
     context_size: Annotated[int, Meta(ge=256, le=10_000_000)] | None = None
-    """Tokens of context to make room for. By default each model's own."""
-    sources: Annotated[tuple[Literal["hub", "registry"], ...], Meta(min_length=1, max_length=2)] = (
-        "hub",
-        "registry",
-    )
-    """Where missing model files are sought, in order."""
+    """Tokens of context to make room for. By default 8,192."""
 
 
 Provider = OpenAICompatible | Embedded

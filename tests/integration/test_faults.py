@@ -145,16 +145,16 @@ def test_a_caller_that_hangs_up_is_settled_and_gets_no_new_rung(
 ) -> None:
     first = "cheap" if model == "auto" else model
     before = daemon.spend["unknown"]
-    upstream.on(first, Says(REFUSAL, chunks=20, delay_s=0.2, chunk_delay_s=0.1))
+    upstream.on(first, Says(REFUSAL, chunks=20, delay_s=0.8, chunk_delay_s=0.1))
     with daemon.http() as http:
         body = {"model": model, "messages": ASK, "stream": stream}
         # The client's own time-out is how it hangs up.
         with (
             pytest.raises(httpx2.ReadTimeout),
-            http.stream("POST", "/v1/chat/completions", json=body, timeout=0.15) as answer,
+            http.stream("POST", "/v1/chat/completions", json=body, timeout=0.5) as answer,
         ):
             answer.read()
-    wait_for(lambda: daemon.spend["held"] == 0 and upstream.hung_up == 1)
+    wait_for(lambda: daemon.spend["held"] == 0 and upstream.hung_up >= 1)
     time.sleep(0.1)
     assert daemon.spend["unknown"] > before
     assert [call.body["model"] for call in upstream.received] == [first]
@@ -271,12 +271,12 @@ def test_logs_hold_no_secret_and_no_prompt(daemon: Daemon, upstream: Upstream) -
 
 def test_calls_that_wait_for_a_connection_are_not_charged(upstream: Upstream) -> None:
     """They time out in our own queue: nothing of them was sent, so nothing can be billed."""
-    upstream.on("strong", Says(GOOD, delay_s=1.0))
+    upstream.on("strong", Hangs())
     config = CASCADE.replace("max_retries = 1", "max_retries = 0\nmax_connections = 1")
     with daemon_with(config, url=upstream.url) as daemon:
         threads = [
             threading.Thread(target=post, args=(daemon, "strong"), kwargs={"max_tokens": 100})
-            for _ in range(4)
+            for _ in range(20)
         ]
         for thread in threads:
             thread.start()

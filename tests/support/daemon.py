@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import openai
@@ -81,6 +81,9 @@ def parse(text: str, **env: str) -> Config:
     return config
 
 
+U = TypeVar("U", bound=Upstream)
+
+
 class Daemon:
     """A running daemon and ways to talk to it."""
 
@@ -138,12 +141,11 @@ class Daemon:
 
 
 @contextmanager
-def upstream_server() -> Iterator[Upstream]:
-    """A scripted upstream on a loopback port."""
-    upstream = Upstream()
+def upstream_server(upstream: U) -> Iterator[U]:
+    """This upstream on a loopback port."""
 
     @asynccontextmanager
-    async def serve(_: asyncio.Event) -> AsyncIterator[Upstream]:
+    async def serve(_: asyncio.Event) -> AsyncIterator[U]:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", upstream.handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)

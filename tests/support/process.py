@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,17 +87,24 @@ class Served:
 
 @contextmanager
 def serving(
-    folder: Path, toml: str, *, socket: Path | None = None, ready: bool = True, **env: str
+    folder: Path,
+    toml: str,
+    *,
+    socket: Path | None = None,
+    ready: bool = True,
+    launcher: Sequence[str] = (),
+    **env: str,
 ) -> Iterator[Served]:
     """`cascaded serve` with this config, its log on standard error; killed if it is left running.
 
     `{socket}` in the config is filled in. With `ready` it has answered before the block begins.
+    `launcher` is a command that runs the daemon's.
     """
     socket = socket or folder / "d.sock"
     config, said = folder / f"{socket.stem}.toml", folder / f"{socket.stem}.log"
     text = toml.replace("{socket}", str(socket)).replace("{uid}", str(os.getuid()))
     config.write_text(text.replace("{folder}", str(folder)))
-    command = [sys.executable, "-m", "cascaded", "serve", "--config", str(config)]
+    command = [*launcher, sys.executable, "-m", "cascaded", "serve", "--config", str(config)]
     with (
         said.open("ab") as output,
         subprocess.Popen(

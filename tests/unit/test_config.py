@@ -753,9 +753,7 @@ class TestExplain:
 
     def test_zero_config_is_told_whole(self) -> None:
         shown_config = effective(good(""))
-        assert shown_config["providers"] == {
-            "embedded": {"kind": "embedded", "start": "first_use", "sources": ["hub", "registry"]}
-        }
+        assert shown_config["providers"] == {"embedded": {"kind": "embedded", "start": "first_use"}}
         assert Decimal(shown_config["ladders"]["default"]["max_cost_usd"]) == Decimal("0.05")
 
 

@@ -1,0 +1,504 @@
+"""A hard budget is never overspent, a spend record is never lost: a daemon killed again and again.
+
+The upstream keeps its own bill. After every `kill -9` and at the end the daemon's books are held
+against it; at last every unknown is resolved from that bill, and the two must be equal.
+
+`CASCADED_TORTURE_KILLS` sets how often the daemon is killed, `CASCADED_TORTURE_SEED` the seed.
+"""
+
+import asyncio
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import pytest
+
+from cascaded.client import Client
+from tests.support.billing import GOOD, BillingUpstream
+from tests.support.daemon import CASCADE, daemon_with, upstream_server
+from tests.support.process import Served, serving
+from tests.support.upstream import Says, Upstream
+
+KILLS = int(os.environ.get("CASCADED_TORTURE_KILLS", "4"))
+SEED = int(os.environ.get("CASCADED_TORTURE_SEED", random.SystemRandom().getrandbits(32)))
+CALLERS = 40
+LIVES_S = (0.4, 1.6)
+"""How long a daemon serves before it is killed."""
+HALF_STARTS = 3
+"""Of so many starts one is killed before it has recovered."""
+START_MOST_S = 15.0
+"""A start with recovery, on a machine that does other things as well."""
+NANO = 10**9
+
+QUESTION: Any = [{"role": "user", "content": "What is the capital of France?"}]
+PRICES = {"cheap": (150, 600), "strong": (2_500, 10_000)}
+"""Those of `CASCADE`, in nano-dollars a token."""
+CONFIG = (
+    CASCADE.replace("_timeout_s = 0.6", "_timeout_s = 0.5").replace(
+        "threshold = 0.6", "threshold = 0.6\ntop_retries = 0"
+    )
+    + """
+[limits]
+enforcement = "block"
+
+[limits.users.default]
+total_usd = "0.10"
+
+[limits.users.ids.roomy]
+total_usd = 5000
+
+[limits.users.ids.member]
+total_usd = 5000
+
+[limits.organizations.ids.roomy-org]
+total_usd = 5000
+
+[limits.organizations.ids.tight-org]
+total_usd = "1.5"
+"""
+)
+
+
+class Owner(NamedTuple):
+    """Who pays."""
+
+    user: str
+    organization: str
+
+
+@dataclass
+class Books:
+    """What the callers and the provider know, apart from the daemon."""
+
+    upstream: BillingUpstream
+    owners: dict[str, Owner] = field(default_factory=dict)
+    """By request id."""
+    told: dict[str, int] = field(default_factory=dict)
+    """Nano-dollars that an answer said it cost, by request id."""
+    exact: set[str] = field(default_factory=set)
+    """Requests of one attempt that was billed: what they were told is the bill itself."""
+    outside: dict[str, int] = field(default_factory=dict)
+    """Bills of calls that applications made themselves, by request id."""
+    by_amount: dict[int, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    """Which request and models an unknown of this amount is of. Amounts are not used twice."""
+    ended: Counter[str] = field(default_factory=Counter)
+
+    def bill(self) -> dict[str, int]:
+        """Nano-dollars by request id."""
+        bills: defaultdict[str, int] = defaultdict(int, self.outside)
+        for (request_id, _), cost in self.upstream.bill().items():
+            bills[request_id] += cost
+        return bills
+
+    def per_counter(self, sums: dict[str, int]) -> dict[tuple[str, str], int]:
+        """What users and organisations owe."""
+        owed: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for request_id, cost in sums.items():
+            owner = self.owners[request_id]
+            owed["user", owner.user] += cost
+            owed["organization", owner.organization] += cost
+        return owed
+
+    def evidence(self, amount: int) -> int:
+        """What the provider's bill says of the hold with this unknown amount."""
+        request_id, models = self.by_amount[amount]
+        if request_id in self.outside:
+            return self.outside[request_id]
+        bills = self.upstream.bill()
+        return sum(bills.get((request_id, model), 0) for model in models)
+
+
+class Standing(NamedTuple):
+    """One counter in nano-dollars."""
+
+    limit: int | None
+    posted: int
+    held: int
+    unknown: int
+    overrun: int
+
+
+def nano(usd: Decimal | float | str) -> int:
+    return int(Decimal(str(usd)) * NANO)
+
+
+def standings(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Standing]:
+    return {
+        (row["scope"], row["id"]): Standing(
+            None if row["limit"] is None else nano(row["limit"]),
+            *(nano(row[name]) for name in ("posted", "held", "unknown", "overrun")),
+        )
+        for row in rows
+        if row["scope"] in ("user", "organization")
+    }
+
+
+def check(owed: dict[tuple[str, str], int], found: dict[tuple[str, str], Standing]) -> None:
+    """The bill is covered, and no limit is passed. `owed` was read before `found`."""
+    for which, cost in owed.items():
+        assert which in found or not cost, f"{which} owes {cost} and has no counter"
+    for which, standing in found.items():
+        spent = standing.posted + standing.held + standing.unknown
+        assert owed.get(which, 0) <= spent, (which, owed.get(which), standing)
+        assert standing.limit is None or spent <= standing.limit, (which, standing)
+        assert standing.overrun == 0, (which, standing)
+
+
+class Callers:
+    """Concurrent callers of every temper, on a daemon that comes and goes."""
+
+    def __init__(self, books: Books, socket: Path, chance: random.Random) -> None:
+        self.books = books
+        self.round = 0
+        self._socket = socket
+        self._chance = chance
+        self._open = asyncio.Event()
+        self._busy = 0
+        self._serial = 0
+        self._worst: dict[str, int] = {}
+        self._pool: list[int] = []
+
+    def learn(self, client: Client) -> None:
+        """How holds are reckoned, from the daemon's own forecast."""
+        for model in ("strong", "cheap"):
+            told = client.check("What is the capital of France?", model=model, max_tokens=100)
+            assert told.worst_cost is not None
+            self._worst[model] = nano(told.worst_cost) - 100 * PRICES[model][1]
+        self._pool = list(range(20, 2_000))
+        self._chance.shuffle(self._pool)
+
+    def go(self) -> None:
+        self._open.set()
+
+    async def halt(self) -> None:
+        """No new calls; returns when those under way have ended."""
+        self._open.clear()
+        while self._busy:
+            await asyncio.sleep(0.005)
+
+    async def run(self) -> None:
+        """Call for ever."""
+        connector = aiohttp.UnixConnector(path=str(self._socket), limit=0)
+        async with aiohttp.ClientSession(connector=connector, base_url="http://d/") as session:
+            await asyncio.gather(*(self._caller(session) for _ in range(CALLERS)))
+
+    async def budgets(self) -> list[dict[str, Any]]:
+        connector = aiohttp.UnixConnector(path=str(self._socket))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://d/budgets") as answer,
+        ):
+            rows: list[dict[str, Any]] = (await _json(answer))["budgets"]
+            return rows
+
+    async def _caller(self, session: aiohttp.ClientSession) -> None:
+        kinds = [self._ask, self._stream, self._leave, self._outside]
+        while True:
+            await self._open.wait()
+            self._busy += 1
+            try:
+                await self._chance.choices(kinds, [4, 4, 2, 2])[0](session)
+            except (aiohttp.ClientError, OSError):
+                self.books.ended["cut off"] += 1
+                await asyncio.sleep(0.01)
+            finally:
+                self._busy -= 1
+
+    def _request(self) -> tuple[str, Owner]:
+        self._serial += 1
+        owner = self._chance.choice(
+            [
+                Owner("roomy", "roomy-org"),
+                Owner(f"tight-{self.round}", "roomy-org"),
+                Owner("member", "tight-org"),
+            ]
+        )
+        request_id = f"call-{self._serial}"
+        self.books.owners[request_id] = owner
+        return request_id, owner
+
+    def _call(self, *, stream: bool) -> tuple[str, str, dict[str, Any]]:
+        """Request id, model and what to post. Each has a bound of its own, so that the amount of
+        a hold tells whose it is."""
+        request_id, owner = self._request()
+        model = self._chance.choice(["strong", "auto"])
+        body = {
+            "model": model,
+            "messages": QUESTION,
+            "stream": stream,
+            "max_tokens": self._bound(request_id, model),
+        }
+        if stream:
+            body["stream_options"] = {"include_usage": True}
+        headers = {
+            "X-Request-ID": request_id,
+            "X-User-ID": owner.user,
+            "X-Organization-ID": owner.organization,
+        }
+        return request_id, model, {"json": body, "headers": headers}
+
+    def _bound(self, request_id: str, model: str) -> int:
+        while True:
+            bound = self._pool.pop()
+            cheap, strong = (self._worst[name] + bound * PRICES[name][1] for name in PRICES)
+            means: dict[int, tuple[str, ...]] = {strong: ("strong",)}
+            if model == "auto":
+                means |= {cheap: ("cheap",), cheap + strong: ("cheap", "strong")}
+            if not means.keys() & self.books.by_amount.keys():
+                for amount, models in means.items():
+                    self.books.by_amount[amount] = (request_id, models)
+                return bound
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        request_id, model, what = self._call(stream=False)
+        async with session.post("v1/chat/completions", **what) as answer:
+            body = await _json(answer)
+            if answer.status == 200:
+                self._told(request_id, model, answer.headers["x-cascaded-cost"])
+            self.books.ended[_ending(answer.status, body)] += 1
+
+    async def _stream(self, session: aiohttp.ClientSession) -> None:
+        request_id, model, what = self._call(stream=True)
+        async with session.post("v1/chat/completions", **what) as answer:
+            if answer.status != 200:
+                self.books.ended[_ending(answer.status, await _json(answer))] += 1
+                return
+            async for line in answer.content:
+                if line.startswith(b"data: {") and b'"cost"' in line:
+                    usage = json.loads(line[6:], parse_float=Decimal)["usage"]
+                    self._told(request_id, model, usage["cost"])
+                    self.books.ended["streamed"] += 1
+
+    async def _leave(self, session: aiohttp.ClientSession) -> None:
+        """Hang up, somewhere."""
+        _, _, what = self._call(stream=self._chance.random() < 0.5)
+        try:
+            async with (
+                asyncio.timeout(self._chance.uniform(0.001, 0.06)),
+                session.post("v1/chat/completions", **what) as answer,
+            ):
+                await answer.read()
+        except TimeoutError:
+            self.books.ended["left"] += 1
+
+    async def _outside(self, session: aiohttp.ClientSession) -> None:
+        """Hold, make the call, settle; some forget to settle."""
+        request_id, owner = self._request()
+        most = self._serial * 1_000 + 7  # no hold of ours ends in 7
+        self.books.by_amount[most] = (request_id, ())
+        self.books.outside[request_id] = 0
+        context = {"user_id": owner.user, "organization": owner.organization}
+        body = {"cost": f"{Decimal(most) / NANO:f}", "context": context}
+        async with session.post("reserve", json=body) as answer:
+            held = await _json(answer)
+            if answer.status != 200:
+                self.books.ended[_ending(answer.status, held)] += 1
+                return
+        cost = self.books.outside[request_id] = self._chance.choice([0, most, most // 3])
+        if self._chance.random() < 0.2:
+            self.books.ended["forgot"] += 1
+            return
+        end = {"hold": held["hold"], "cost": f"{Decimal(cost) / NANO:f}"}
+        async with session.post("settle", json=end) as answer:
+            settled = await _json(answer)
+            assert answer.status == 200, settled
+            assert nano(settled["posted"]) == cost
+            self.books.told[request_id] = cost
+            self.books.exact.add(request_id)
+            self.books.ended["settled"] += 1
+
+    def _told(self, request_id: str, model: str, cost: str | Decimal) -> None:
+        self.books.told[request_id] = nano(cost)
+        if model == "strong":
+            self.books.exact.add(request_id)
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Any:
+    return json.loads(await answer.read(), parse_float=Decimal)
+
+
+def _ending(status: int, body: Any) -> str:
+    return "answered" if status == 200 else str(body["error"]["code"])
+
+
+def after_a_start(books: Books, client: Client) -> None:
+    """Nothing is under way: what the books say of the past must hold to the nano-dollar."""
+    owed, told = books.per_counter(books.bill()), books.per_counter(books.told)
+    found = standings(_rows(client))
+    check(owed, found)
+    for which, standing in found.items():
+        assert standing.held == 0, (which, standing, "open holds are charged on recovery")
+        assert told.get(which, 0) <= standing.posted + standing.unknown, (which, standing)
+
+
+def resolve(books: Books, client: Client) -> int:
+    """Every unknown from the provider's bill; then the books must equal it. How many there were."""
+    unknowns = client.unknowns()
+    for hold in unknowns:
+        assert hold.state == "unknown"
+        client.resolve(hold.hold, Decimal(books.evidence(nano(hold.unknown))) / NANO)
+    owed = books.per_counter(books.bill())
+    found = standings(_rows(client))
+    assert {which: one.posted for which, one in found.items() if one.posted} == {
+        which: cost for which, cost in owed.items() if cost
+    }
+    assert all(one.unknown == one.held == one.overrun == 0 for one in found.values())
+    bills = books.bill()
+    for request_id, cost in books.told.items():
+        assert bills[request_id] <= cost, f"{request_id} was told less than it cost"
+        assert request_id not in books.exact or bills[request_id] == cost, request_id
+    books.by_amount.clear()
+    return len(unknowns)
+
+
+def _rows(client: Client) -> list[dict[str, Any]]:
+    names = ("scope", "id", "limit", "posted", "held", "unknown", "overrun")
+    return [{name: getattr(one, name) for name in names} for one in client.budgets()]
+
+
+@asynccontextmanager
+async def watched(callers: Callers, books: Books) -> AsyncIterator[None]:
+    """The invariant while everything moves: the bill is read first, so it must be covered."""
+    looks = 0
+
+    async def look() -> None:
+        nonlocal looks
+        while True:
+            owed = books.per_counter(books.bill())
+            check(owed, standings(await callers.budgets()))
+            looks += 1
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(look())
+        yield
+        watching.cancel()
+    assert looks, "nobody looked"
+
+
+async def one_life(callers: Callers, books: Books, served: Served, seconds: float) -> None:
+    """Serve for so long, then die in the middle of it."""
+    callers.go()
+    async with watched(callers, books):
+        await asyncio.sleep(seconds)
+    served.process.kill()
+    await callers.halt()
+    served.process.wait()
+
+
+def half_start(folder: Path, url: str, chance: random.Random) -> None:
+    """A start that is killed, perhaps in the middle of its recovery."""
+    with serving(folder, CONFIG.replace("{url}", url), ready=False) as served:
+        time.sleep(chance.uniform(0.2, 1.2))
+        served.process.kill()
+
+
+def say(words: str) -> None:
+    """Shown with `pytest -s`, and when the test fails."""
+    sys.stdout.write(words + "\n")
+
+
+@pytest.fixture
+def billing() -> Iterator[BillingUpstream]:
+    with upstream_server(BillingUpstream(SEED, PRICES)) as upstream:
+        yield upstream
+
+
+async def test_nothing_is_overspent_or_lost_however_often_it_is_killed(
+    billing: BillingUpstream, tmp_path: Path
+) -> None:
+    say(f"CASCADED_TORTURE_SEED={SEED}")
+    chance = random.Random(SEED)
+    books = Books(billing)
+    config = CONFIG.replace("{url}", billing.url)
+    callers = Callers(books, tmp_path / "d.sock", chance)
+    starts: list[float] = []
+    resolved = 0
+    async with asyncio.TaskGroup() as group:
+        calling = group.create_task(callers.run())
+        for life in range(KILLS + 1):
+            if life % HALF_STARTS == HALF_STARTS - 1:
+                half_start(tmp_path, billing.url, chance)
+            began = time.monotonic()
+            with serving(tmp_path, config) as served, served.client() as client:
+                starts.append(time.monotonic() - began)
+                after_a_start(books, client)
+                resolved += resolve(books, client)
+                if life == KILLS:
+                    break
+                callers.round = life
+                callers.learn(client)
+                await one_life(callers, books, served, chance.uniform(*LIVES_S))
+        calling.cancel()
+    total = sum(books.bill().values())
+    say(f"{KILLS} kills, {sum(books.ended.values())} calls: {dict(books.ended)}")
+    say(f"bill {total / NANO:.6f} USD = posted; {resolved} unknowns resolved; none lost")
+    say(f"starts: {', '.join(f'{start:.2f}' for start in starts)} s")
+    assert max(starts) < START_MOST_S
+    for ending in ("answered", "streamed", "left", "settled", "insufficient_quota", "cut off"):
+        assert books.ended[ending], f"nothing ended as {ending}: this proved little"
+    assert resolved
+
+
+RACE = """
+[limits]
+enforcement = "block"
+
+[limits.users.default]
+total_usd = "0.0075"
+
+[limits.organizations.default]
+total_usd = "0.0225"
+"""
+"""Room for a hundred answers a user, three hundred an organisation of four users."""
+RACERS = 1_000
+ANSWER_NANO = 75_000
+"""10 input and 5 output tokens of `strong`."""
+
+
+async def test_a_thousand_plain_and_streamed_callers_race_for_two_budgets() -> None:
+    """Neither a user's budget nor the organisation's is passed, and both are used."""
+    upstream = Upstream()
+    upstream.on("strong", Says(GOOD, delay_s=0.02))
+    config = CASCADE.replace("[server]", "[server]\nmax_concurrency = 2000")
+    config = config.replace("_timeout_s = 0.6", "_timeout_s = 30")
+    config = config.replace("total_timeout_s = 1.5", "total_timeout_s = 60") + RACE
+    answered: Counter[str] = Counter()
+    refused: Counter[str] = Counter()
+
+    async def race(session: aiohttp.ClientSession, number: int) -> None:
+        user = f"racer-{number % 4}"
+        body = {"model": "strong", "messages": QUESTION, "max_tokens": 5, "stream": number % 3 == 0}
+        headers = {"X-User-ID": user, "X-Organization-ID": "racers"}
+        async with session.post("v1/chat/completions", json=body, headers=headers) as answer:
+            text = await answer.read()
+            if answer.status == 200:
+                answered[user] += 1
+            else:
+                refused[json.loads(text)["error"]["code"]] += 1
+
+    with upstream_server(upstream), daemon_with(config, url=upstream.url) as daemon:
+        connector = aiohttp.UnixConnector(path=daemon.socket, limit=0)
+        async with aiohttp.ClientSession(connector=connector, base_url="http://d/") as session:
+            await asyncio.gather(*(race(session, number) for number in range(RACERS)))
+        with Client(daemon.socket) as client:
+            found = standings(_rows(client))
+        bills = {("organization", "racers"): ANSWER_NANO * len(upstream.calls("strong"))}
+    assert refused.keys() == {"insufficient_quota"}
+    for user, answers in answered.items():
+        bills["user", user] = answers * ANSWER_NANO
+    for which, bill in bills.items():
+        assert found[which] == (found[which].limit, bill, 0, 0, 0)
+        assert bill <= (found[which].limit or 0)
+    assert bills["organization", "racers"] == sum(answered.values()) * ANSWER_NANO
+    assert sum(answered.values()) >= 150, "the budgets were used, not merely guarded"
