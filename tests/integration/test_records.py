@@ -400,6 +400,32 @@ def test_audit_on_the_command_line(kept: Daemon, client: Client) -> None:
     assert invoke("audit", "--limit", "0", "--socket", kept.socket).exit_code == 2
 
 
+def test_others_words_do_not_command_the_terminal(kept: Daemon, client: Client) -> None:
+    """A model's name is whatever its caller says, and it stands in the audit log."""
+    wild = "\x1b]0;owned\x07\x1b[2Jstrong"
+    with kept.http() as http:
+        body = {"model": wild, "messages": ASK, "user": "wild\x1b[31m"}
+        headers = {"X-User-Tier": "no-such-tier", "X-Request-ID": "the-wild"}
+        assert http.post("/v1/chat/completions", json=body, headers=headers).status_code == 403
+    wait_for(lambda: any(one.request_id == "the-wild" for one in client.audit().records))
+    shown = invoke("audit", "--limit", "5", "--socket", kept.socket)
+    assert shown.exit_code == 0, shown.output
+    summary = invoke("users", "summary", "wild\x1b[31m", "--socket", kept.socket)
+    for output in (shown.output, summary.output):
+        assert "\x1b" not in output
+        assert "\x07" not in output
+        assert "\N{REPLACEMENT CHARACTER}" in output
+
+
+def test_an_id_that_the_ledger_cannot_keep(kept: Daemon) -> None:
+    """The bound is in bytes, as the ledger's is."""
+    for user, status in (("é" * 128, 200), ("é" * 129, 400)):
+        with kept.http() as http:
+            body = {"model": "strong", "messages": ASK, "max_tokens": 50, "user": user}
+            answer = http.post("/v1/chat/completions", json=body)
+        assert answer.status_code == status, answer.text
+
+
 def test_backup_on_the_command_line(
     kept: Daemon, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,396 @@
+"""The stages that decide before any model is asked, each alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from cascaded.pipeline.stages.peek import peek
+from cascaded.pipeline.stages.permit import permit
+from cascaded.pipeline.stages.price import price
+from cascaded.pipeline.stages.reserve import DEGRADED, reserve, secure
+from cascaded.pipeline.stages.resolve import resolve
+from cascaded.policy.access.identity import AccessRules
+from cascaded.ports import Stage
+from cascaded.state.ledger import DurableLedger
+from cascaded.types.decision import Decision, Plan, Refusal
+from cascaded.types.limits import BudgetLimit, Caller, Choice, Demand, Denial, Limits, RateLimit
+from cascaded.types.request import Claims, Principal, Request
+from cascaded.types.tiers import TierConfig
+from tests.support.fakes import Audited, ladder, model, request
+
+CHEAP, MIDDLE, STRONG = model("cheap", 1), model("middle", 5), model("strong", 10)
+LADDER = ladder(CHEAP, MIDDLE, STRONG, top_retries=0)
+ALICE = Caller(user_id="alice", tier="pro")
+ASKED = request()
+NANO_PER_TOKEN = {"cheap": 1_000, "middle": 5_000, "strong": 10_000}
+INPUT_NANO = 1_000
+
+
+def budget(limit: int | None, **fields: Any) -> Limits:
+    one: dict[str, Any] = {"scope": "user", "id": "alice", "window": "total", **fields}
+    return Limits(budgets=(BudgetLimit(limit_nano_usd=limit, **one),))
+
+
+RATE = Limits(
+    rates=(
+        RateLimit(scope="user", id="alice", unit="requests", window_ns=60 * 1_000_000_000, limit=1),
+    )
+)
+
+
+async def decided(stage: Stage, decision: Decision, asked: Request = ASKED) -> Decision:
+    step = await stage(asked, decision)
+    assert isinstance(step, Decision), step
+    return step
+
+
+async def refused(stage: Stage, decision: Decision, asked: Request = ASKED) -> Refusal:
+    step = await stage(asked, decision)
+    assert isinstance(step, Refusal), step
+    return step
+
+
+def explain(denial: Denial, caller: Caller) -> Refusal:
+    return Refusal(code="budget_exceeded", message=f"{caller.user_id}: {denial.reason}")
+
+
+# --- resolve -------------------------------------------------------------------------------------
+
+
+class TestResolve:
+    RULES = AccessRules(trusted=frozenset({"app"}), tiers=frozenset({"pro"}))
+    BY_APP = replace(
+        ASKED,
+        principal=Principal(kind="key", id="app"),
+        claims=Claims(user_id="alice", user_tier="pro"),
+    )
+
+    async def test_it_sets_the_caller_and_its_limits(self) -> None:
+        limits = budget(5)
+        found = await decided(
+            resolve(self.RULES, lambda caller: limits if caller == ALICE else Limits()),
+            Decision(),
+            self.BY_APP,
+        )
+        assert (found.caller, found.limits) == (ALICE, limits)
+
+    async def test_limits_are_worked_out_once_for_each_caller(self) -> None:
+        asked: list[str] = []
+
+        def limits_for(caller: Caller) -> Limits:
+            asked.append(caller.user_id)
+            return Limits()
+
+        stage = resolve(self.RULES, limits_for)
+        for user in ("alice", "bob", "alice", "bob", "alice"):
+            await decided(stage, Decision(), replace(self.BY_APP, claims=Claims(user_id=user)))
+        assert asked == ["alice", "bob"]
+
+    async def test_who_is_refused_has_no_limits(self) -> None:
+        def never(caller: Caller) -> Limits:
+            raise AssertionError
+
+        wrong = replace(self.BY_APP, claims=Claims(user_tier="gold"))
+        assert (await refused(resolve(self.RULES, never), Decision(), wrong)).code == "forbidden"
+
+
+# --- peek ----------------------------------------------------------------------------------------
+
+
+class TestPeek:
+    async def test_without_limits_the_ledger_is_not_asked(self) -> None:
+        nobody: Any = None
+        decision = Decision(caller=ALICE)
+        assert await decided(peek(nobody, explain), decision) is decision
+
+    async def test_it_takes_nothing(self) -> None:
+        ledger = DurableLedger.in_memory()
+        decision = Decision(caller=ALICE, limits=replace(budget(1), rates=RATE.rates))
+        for _ in range(3):
+            assert await decided(peek(ledger, explain), decision) is decision
+        assert ledger.spend() == {"posted": 0, "held": 0, "unknown": 0}
+        ledger.close()
+
+    @pytest.mark.parametrize(
+        ("limits", "reason"),
+        [(budget(100, enforcement="block"), "budget"), (RATE, "rate")],
+        ids=["budget", "rate"],
+    )
+    async def test_what_is_used_up_is_refused_at_once(self, limits: Limits, reason: str) -> None:
+        ledger = DurableLedger.in_memory()
+        ledger.admit(Demand(menu=(Choice(nano_usd=100, tokens=1),), limits=limits))
+        found = await refused(peek(ledger, explain), Decision(caller=ALICE, limits=limits))
+        assert found.message == f"alice: {reason}"
+        ledger.close()
+
+    async def test_what_is_nearly_used_up_is_not(self) -> None:
+        """Cheap models may still have room: `reserve` decides."""
+        limits = budget(100)
+        ledger = DurableLedger.in_memory()
+        ledger.admit(Demand(menu=(Choice(nano_usd=95, tokens=1),), limits=limits))
+        await decided(peek(ledger, explain), Decision(caller=ALICE, limits=limits))
+        ledger.close()
+
+
+# --- permit --------------------------------------------------------------------------------------
+
+
+class TestPermit:
+    @staticmethod
+    def stage(**fields: Any) -> Stage:
+        return permit({"pro": TierConfig(name="pro", **fields)})
+
+    BEFORE = Decision(caller=ALICE, ladder=LADDER, notices=("before",))
+
+    async def test_a_tier_that_allows_everything_changes_nothing(self) -> None:
+        found = await decided(self.stage(), self.BEFORE)
+        assert found == self.BEFORE
+
+    async def test_without_a_tier_there_are_no_bounds(self) -> None:
+        nobody = replace(self.BEFORE, caller=Caller(user_id="bob"))
+        tiers: Mapping[str, TierConfig] = {}
+        assert await decided(permit(tiers), nobody) is nobody
+
+    async def test_a_longer_answer_is_clamped_and_said(self) -> None:
+        stage = self.stage(max_tokens=100)
+        found = await decided(stage, self.BEFORE, request(max_tokens=101))
+        assert found.output_cap == 100
+        assert found.notices[0] == "before"
+        assert "101 to 100" in found.notices[1]
+
+    @pytest.mark.parametrize(("asked", "cap"), [({"max_tokens": 99}, 99), ({}, 100)])
+    async def test_a_shorter_answer_is_as_asked(self, asked: dict[str, Any], cap: int) -> None:
+        found = await decided(self.stage(max_tokens=100), self.BEFORE, request(**asked))
+        assert (found.output_cap, found.notices) == (cap, ("before",))
+
+    async def test_rungs_that_the_tier_may_not_use(self) -> None:
+        found = await decided(self.stage(allowed_models=("cheap", "str*")), self.BEFORE)
+        assert found.ladder is not None
+        assert [rung.model.name for rung in found.ladder.rungs] == ["cheap", "strong"]
+        assert "middle" in found.notices[-1]
+        none = await refused(self.stage(allowed_models=("gpt-*",)), self.BEFORE)
+        assert none.code == "model_forbidden"
+
+    async def test_a_tier_that_does_not_escalate(self) -> None:
+        found = await decided(self.stage(escalates=False), self.BEFORE)
+        assert found.ladder is not None
+        assert [rung.model.name for rung in found.ladder.rungs] == ["cheap"]
+        assert "does not escalate" in found.notices[-1]
+
+    async def test_streams(self) -> None:
+        stage = self.stage(streaming=False)
+        assert (await refused(stage, self.BEFORE, request(stream=True))).code == "feature_forbidden"
+        assert await decided(stage, self.BEFORE) == self.BEFORE
+
+
+# --- price ---------------------------------------------------------------------------------------
+
+
+class TestPrice:
+    STAGE = staticmethod(price(400, frozenset({"cheap"})))
+    BEFORE = Decision(caller=ALICE, ladder=LADDER, input_tokens=10, limits=budget(10**12))
+
+    @staticmethod
+    def worst(*models: str, output: int, choices: int = 1) -> int:
+        return sum(10 * INPUT_NANO + choices * output * NANO_PER_TOKEN[name] for name in models)
+
+    async def test_the_menu_is_the_ladder_and_then_its_first_rung(self) -> None:
+        found = await decided(self.STAGE, self.BEFORE, request(max_tokens=20))
+        assert [[rung.model.name for rung in one.ladder.rungs] for one in found.menu] == [
+            ["cheap", "middle", "strong"],
+            ["cheap"],
+        ]
+        whole, first = found.choices
+        assert whole.nano_usd == self.worst("cheap", "middle", "strong", output=20)
+        assert first.nano_usd == self.worst("cheap", output=20)
+        assert [one.worst_nano_usd for one in found.menu] == [whole.nano_usd, first.nano_usd]
+        assert (whole.tokens, first.tokens) == (3 * 30, 30)
+        assert (whole.cheap, first.cheap) == (False, True)
+
+    async def test_retries_of_the_last_rung_are_in_the_worst_case(self) -> None:
+        again = replace(self.BEFORE, ladder=replace(LADDER, top_retries=2))
+        found = await decided(self.STAGE, again, request(max_tokens=20))
+        whole, first = found.choices
+        rungs = ("cheap", "middle", "strong", "strong", "strong")
+        assert (whole.nano_usd, whole.tokens) == (self.worst(*rungs, output=20), 5 * 30)
+        assert (first.nano_usd, first.tokens) == (self.worst("cheap", output=20), 30)
+
+    async def test_every_choice_of_several_is_counted(self) -> None:
+        found = await decided(self.STAGE, self.BEFORE, request(max_tokens=20, n=3))
+        assert found.choices[1].nano_usd == self.worst("cheap", output=20, choices=3)
+        assert found.choices[1].tokens == 10 + 3 * 20
+
+    @pytest.mark.parametrize(
+        "decision",
+        [
+            replace(BEFORE, limits=Limits()),
+            replace(BEFORE, limits=RATE),
+            replace(BEFORE, ladder=ladder(STRONG)),
+        ],
+        ids=["no limits", "rates alone", "one rung"],
+    )
+    async def test_where_there_is_nothing_to_choose(self, decision: Decision) -> None:
+        found = await decided(self.STAGE, decision)
+        assert len(found.menu) == len(found.choices) == 1
+
+    async def test_what_counts_as_cheap(self) -> None:
+        """Every model of the plan must be, or all of it be free."""
+        cases = {
+            "strong alone": (ladder(STRONG), False),
+            "cheap alone": (ladder(CHEAP), True),
+            "free": (ladder(model("free", price=flat(0))), True),
+        }
+        for name, (climbed, cheap) in cases.items():
+            found = await decided(self.STAGE, replace(self.BEFORE, ladder=climbed))
+            assert found.choices[0].cheap is cheap, name
+
+    @pytest.mark.parametrize(
+        ("asked", "cap", "bound"),
+        [
+            (None, None, 400),
+            (None, 100, 100),
+            (None, 1_000, 400),
+            (2_000, None, 2_000),
+            (2_000, 1_000, 1_000),
+            (50, 1_000, 50),
+        ],
+    )
+    async def test_the_bound_on_the_answer(
+        self, asked: int | None, cap: int | None, bound: int
+    ) -> None:
+        said: dict[str, Any] = {} if asked is None else {"max_tokens": asked}
+        capped = replace(self.BEFORE, output_cap=cap)
+        found = await decided(self.STAGE, capped, request(**said))
+        assert [one.max_output_tokens for one in found.menu] == [bound, bound]
+
+    async def test_a_cap_on_the_cost(self) -> None:
+        most = self.worst("cheap", output=20)
+        asked = request(max_tokens=20, max_cost_nano_usd=most)
+        found = await decided(self.STAGE, self.BEFORE, asked)
+        [only] = found.menu
+        assert [rung.model.name for rung in only.ladder.rungs] == ["cheap"]
+        assert only.notices
+        less = request(max_tokens=20, max_cost_nano_usd=most - 1)
+        assert (await refused(self.STAGE, self.BEFORE, less)).code == "max_cost_exceeded"
+
+    async def test_a_price_that_nobody_knows(self) -> None:
+        unknown = replace(self.BEFORE, ladder=ladder(CHEAP, model("new", price=None)))
+        assert (await refused(self.STAGE, unknown)).code == "price_unknown"
+
+
+def flat(pico: int) -> Any:
+    """A price of so much a token, whichever."""
+    price = CHEAP.price
+    assert price is not None
+    return replace(price, rates=replace(price.rates, input=pico, output=pico))
+
+
+# --- reserve -------------------------------------------------------------------------------------
+
+
+def priced(limits: Limits, *worst: int) -> Decision:
+    """A decision with this menu; all but the first are cheap."""
+    plans = [
+        Plan(ladder=one, max_output_tokens=number, worst_nano_usd=cost, notices=(f"plan {number}",))
+        for number, (one, cost) in enumerate(zip((LADDER, ladder(CHEAP)), worst, strict=False))
+    ]
+    choices = [
+        Choice(nano_usd=cost, tokens=1, cheap=number > 0) for number, cost in enumerate(worst)
+    ]
+    return Decision(
+        caller=ALICE, limits=limits, menu=tuple(plans), choices=tuple(choices), notices=("before",)
+    )
+
+
+class TestReserve:
+    async def test_the_first_that_fits(self) -> None:
+        ledger, audit = DurableLedger.in_memory(), Audited()
+        stage = reserve(ledger, audit, explain)
+        found = await decided(stage, priced(budget(1_000), 100, 10))
+        assert found.ladder is LADDER
+        assert (found.max_output_tokens, found.notices) == (0, ("before", "plan 0"))
+        assert found.hold is not None
+        assert found.hold.nano_usd == ledger.spend()["held"] == 100
+        assert len(audit.told) == 1
+        ledger.close()
+
+    @pytest.mark.parametrize(("used", "costs"), [(0, (2_000, 10)), (920, (50, 10))])
+    async def test_the_cheaper_plan_where_the_first_has_no_room(
+        self, used: int, costs: tuple[int, int]
+    ) -> None:
+        """Because it costs too much, or because only cheap models may be asked still."""
+        ledger = DurableLedger.in_memory()
+        limits = budget(1_000)
+        if used:
+            ledger.admit(Demand(menu=(Choice(nano_usd=used, tokens=1),), limits=limits))
+        found = await decided(reserve(ledger, Audited(), explain), priced(limits, *costs))
+        assert found.ladder is not None
+        assert [rung.model.name for rung in found.ladder.rungs] == ["cheap"]
+        assert found.max_output_tokens == 1
+        assert found.notices == ("before", "plan 1", DEGRADED)
+        assert ledger.spend()["held"] == used + 10
+        ledger.close()
+
+    async def test_nothing_fits(self) -> None:
+        ledger, audit = DurableLedger.in_memory(), Audited()
+        decision = priced(budget(5), 100, 10)
+        found = await refused(reserve(ledger, audit, explain), decision)
+        assert found.message == "alice: budget"
+        assert ledger.spend()["held"] == 0
+        [(who, told)] = audit.told
+        assert "alice" in who
+        assert isinstance(told, Denial)
+        ledger.close()
+
+    async def test_a_warning_goes_into_the_decision(self) -> None:
+        ledger = DurableLedger.in_memory()
+        limits = budget(100, enforcement="warn")
+        spent = ledger.admit(Demand(menu=(Choice(nano_usd=90, tokens=1),), limits=limits))
+        ledger.post(spent.hold, 90, "billed")  # type: ignore[union-attr]
+        found = await decided(reserve(ledger, Audited(), explain), priced(limits, 50))
+        assert [(one.id, one.spent) for one in found.warnings] == [("alice", 90)]
+        ledger.close()
+
+    async def test_a_ledger_that_is_at_fault(self) -> None:
+        """It says so itself; nobody is to blame, and nobody is put on record."""
+
+        class Down:
+            def admit(self, demand: Demand) -> Refusal:
+                return Refusal(code="ledger_unavailable", message="the disk is gone")
+
+        down: Any = Down()
+        audit = Audited()
+        found = await refused(reserve(down, audit, explain), priced(budget(5), 1))
+        assert found.code == "ledger_unavailable"
+        assert audit.told == []
+
+    @pytest.mark.parametrize(
+        ("limits", "waits"),
+        [
+            (budget(1_000, enforcement="block"), True),
+            (budget(1_000), True),
+            (budget(1_000, enforcement="warn"), False),
+            (budget(1_000, enforcement="shadow"), False),
+            (budget(None), False),
+            (Limits(), False),
+        ],
+        ids=["block", "degrade", "warn", "shadow", "counted", "none"],
+    )
+    async def test_only_what_may_refuse_waits_for_the_disk(
+        self, limits: Limits, waits: bool
+    ) -> None:
+        ledger = DurableLedger.in_memory()
+        found = await decided(reserve(ledger, Audited(), explain), priced(limits, 1))
+        waited: list[int] = []
+
+        class Disk:
+            async def durable(self, seq: int) -> None:
+                waited.append(seq)
+
+        disk: Any = Disk()
+        assert await decided(secure(disk), found) is found
+        assert found.hold is not None
+        assert waited == ([found.hold.seq] if waits else [])
+        ledger.close()
