@@ -622,13 +622,17 @@ def killed_run(folder: Path, seed: int) -> tuple[set[int], dict[int, int]]:
     assert caller.stdout is not None
     held, settled = set(), {}
     until = random.Random(seed).randrange(1, 800)
-    for _, line in zip(range(until), caller.stdout, strict=False):
+    # To the end of the pipe: what it said between our decision and its death counts, too.
+    for number, line in enumerate(caller.stdout, start=1):
+        if number == until:
+            caller.kill()
+        if not line.endswith("\n"):
+            break
         kind, hold, *cost = line.split()
         if kind == "held":
             held.add(int(hold))
         else:
             settled[int(hold)] = int(cost[0])
-    caller.kill()
     caller.stdout.close()
     caller.wait()
     assert held, "it died before it was killed"

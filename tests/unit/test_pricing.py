@@ -351,3 +351,12 @@ def test_hash_is_of_the_prices_and_nothing_else() -> None:
     assert one != price_table_hash({"a": SMALL, "b": LARGE})
     # Holds in the journal carry it: it may not change from one version to the next.
     assert price_table_hash({"a": SMALL}) == price_table_hash({"a": Price(rates=SMALL.rates)})
+
+
+@pytest.mark.parametrize(
+    "part", ["reasoning_tokens", "output_audio_tokens", "cache_write_tokens", "cache_read_tokens"]
+)
+def test_a_part_below_zero_adds_nothing(part: str) -> None:
+    """As little as it takes anything off: nothing was used, whatever the upstream makes of it."""
+    assert cost(APART, replace(Usage(), **{part: -1_000_000})) == 0
+    assert cost(APART, Usage(cache_write_1h_tokens=-1_000_000)) == 0

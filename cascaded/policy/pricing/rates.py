@@ -102,19 +102,20 @@ def _dearest_rates(rates: Rates) -> Part:
 def _input_parts(usage: Usage, rates: Rates) -> tuple[Part, ...]:
     write = _or(rates.cache_write, rates.input)
     write_1h = _or(rates.cache_write_1h, write)
+    written = max(0, usage.cache_write_tokens)
     long = usage.cache_write_1h_tokens
     if long is None:
-        long = usage.cache_write_tokens if write_1h > write else 0
+        long = written if write_1h > write else 0
     return (
         (usage.cache_read_tokens, _or(rates.cache_read, rates.input)),
-        (usage.cache_write_tokens - long, write),
+        (written - max(0, long), write),
         (long, write_1h),
         (usage.input_audio_tokens, _or(rates.input_audio, rates.input)),
     )
 
 
 def _output_parts(usage: Usage, rates: Rates) -> tuple[Part, ...]:
-    reasoning, audio = usage.reasoning_tokens, usage.output_audio_tokens
+    reasoning, audio = max(0, usage.reasoning_tokens), max(0, usage.output_audio_tokens)
     images, image_rate = usage.output_image_tokens, _or(rates.output_image, rates.output)
     if images is None:
         images = usage.output_tokens - reasoning - audio if image_rate > rates.output else 0
