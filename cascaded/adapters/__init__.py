@@ -1,1 +1,1 @@
-"""The outside world, one file a piece. Only `daemon.py` names them."""
+"""The outside world, one file a piece. Only the composition root (`daemon/`) names them."""

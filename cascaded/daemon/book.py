@@ -1,0 +1,160 @@
+"""The book of models: the configuration's names, with what the price catalogue knows of them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from urllib.parse import urlsplit
+
+from msgspec.structs import replace
+
+from cascaded.adapters import package_data
+from cascaded.adapters.clock import SystemClock
+from cascaded.config import Config, schema
+from cascaded.daemon.errors import StartError
+from cascaded.policy.pricing import Catalogue, CatalogueEntry
+from cascaded.policy.routing.book import ModelBook
+from cascaded.policy.tokens import vocabulary_of
+from cascaded.ports import Clock
+from cascaded.types.model import Ladder, Model, Rung
+
+MAX_UNDECLARED_MODELS = 1024
+NS_PER_S = 1_000_000_000
+PRICES = "prices.json.gz"
+
+FindPrice = Callable[[str, str], CatalogueEntry | None]
+"""What the catalogue knows of a provider's model, by their names."""
+
+
+def check(config: Config) -> None:
+    """What the config's own check cannot see: models that the price catalogue does not know.
+
+    Raises `StartError`.
+    """
+    model_book(config, prices_today(config, SystemClock()))
+
+
+def model_book(config: Config, find_price: FindPrice) -> ModelBook:
+    """The config's names, with what the price catalogue knows of their models."""
+    models = {name: _model(name, settings, find_price) for name, settings in config.models.items()}
+    ladders = {
+        name: Ladder(
+            name=name,
+            rungs=tuple(
+                Rung(model=models[rung], threshold=threshold)
+                for rung, threshold in zip(settings.rungs, settings.rung_thresholds, strict=True)
+            ),
+            max_cost_nano_usd=settings.max_cost_nano_usd,
+            strict=settings.strict,
+            top_retries=settings.top_retries,
+            stream_mode=settings.stream_mode,
+        )
+        for name, settings in config.ladders.items()
+    }
+    for ladder in ladders.values():
+        _check_priced(ladder)
+    upstreams = tuple(
+        name
+        for name, settings in config.providers.items()
+        if isinstance(settings, schema.OpenAICompatible)
+    )
+    return ModelBook(
+        models=models,
+        ladders=ladders,
+        aliases=config.routes(),
+        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, find_price)),
+    )
+
+
+def _check_priced(ladder: Ladder) -> None:
+    """Raises `StartError` for a rung without a price: every call of the ladder would be refused."""
+    for rung in ladder.rungs:
+        if rung.model.price is None:
+            raise StartError(
+                f"ladders.{ladder.name}: the price of '{rung.model.name}' at provider"
+                f" '{rung.model.provider}' is not known; in [models.\"{rung.model.name}\"] give"
+                " input_usd_per_mtok and output_usd_per_mtok, or `free = true`, or correct its"
+                " upstream_name"
+            )
+
+
+SELLERS_BY_HOST = {
+    "api.openai.com": "openai",
+    "api.groq.com": "groq",
+    "api.together.xyz": "together",
+    "openrouter.ai": "openrouter",
+    "api.mistral.ai": "mistral",
+    "api.deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "google",
+}
+"""Whose prices apply, whatever the operator calls the provider. Sources: their API documents."""
+
+
+def _seller(name: str, settings: schema.Provider) -> str:
+    """The catalogue's name for a provider: by its address, else by the name it was given."""
+    if isinstance(settings, schema.OpenAICompatible):
+        return SELLERS_BY_HOST.get(urlsplit(settings.base_url).hostname or "", name)
+    return name
+
+
+def prices_today(config: Config, clock: Clock) -> FindPrice:
+    """What the catalogue knows today, by the config's names of providers."""
+    today = datetime.fromtimestamp(clock.wall_ns() / NS_PER_S, UTC).date().isoformat()
+    catalogue = Catalogue.load(package_data.read(PRICES))
+    sellers = {name: _seller(name, settings) for name, settings in config.providers.items()}
+
+    def find_price(provider: str, model: str) -> CatalogueEntry | None:
+        return catalogue.find(sellers.get(provider, provider), model, today)
+
+    return find_price
+
+
+def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
+    """A declared model; the catalogue fills in what the config leaves out."""
+    upstream_name = settings.upstream_name or name
+    known = find_price(settings.provider, upstream_name) or CatalogueEntry(
+        seller=settings.provider, name=upstream_name
+    )
+    reference = find_price("", settings.reference_model) if settings.reference_model else None
+    if settings.reference_model and reference is None:
+        raise StartError(
+            f"models.{name}.reference_model: the price catalogue has no"
+            f" {settings.reference_model!r}; name it with its seller, such as 'openai/gpt-4o'"
+        )
+    capabilities = settings.capabilities
+    return Model(
+        name=name,
+        provider=settings.provider,
+        upstream_name=upstream_name,
+        # Fees that no token bound limits cannot be held, so only a declared price will do.
+        price=settings.price or (None if known.fees_unbounded else known.price),
+        reference_price=settings.reference_price or (reference.price if reference else None),
+        reference_name=settings.reference_model or "declared",
+        vocabulary=settings.tokenizer_file or settings.vocabulary or vocabulary_of(upstream_name),
+        context_window=settings.context_window or known.context_window,
+        max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
+        capabilities=known.capabilities if capabilities is None else capabilities,
+    )
+
+
+def _undeclared(upstreams: tuple[str, ...], find_price: FindPrice, name: str) -> Model | None:
+    """A model that the config does not name: `provider/model`, or one that a provider is known
+    to sell. With a single provider every name is taken to be its own (and then needs a price)."""
+    head, slash, rest = name.partition("/")
+    candidates = [(head, rest)] if slash and head in upstreams else []
+    candidates += [(upstream, name) for upstream in upstreams]
+    for provider, upstream_name in candidates:
+        if find_price(provider, upstream_name) is not None or head == provider:
+            settings = schema.Model(provider=provider, upstream_name=upstream_name)
+            return replace(_model(upstream_name, settings, find_price), name=name)
+    if len(upstreams) == 1:
+        return _model(name, schema.Model(provider=upstreams[0]), find_price)
+    return None
+
+
+def model_rows(book: ModelBook) -> list[dict[str, object]]:
+    """What `/v1/models` lists, in OpenAI's shape."""
+    owners = {name: model.provider for name, model in book.models.items()}
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": owners.get(name, "cascaded")}
+        for name in book.names()
+    ]
