@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
@@ -510,3 +511,33 @@ async def test_a_thousand_plain_and_streamed_callers_race_for_two_budgets() -> N
         assert bill <= (found[which].limit or 0)
     assert bills["organization", "racers"] == sum(answered.values()) * ANSWER_NANO
     assert sum(answered.values()) >= 150, "the budgets were used, not merely guarded"
+
+
+async def test_nothing_is_sent_before_its_hold_is_on_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What no `kill -9` can show, because the page cache survives it: the order itself."""
+    upstream = Upstream()
+    upstream.on("strong", Says(GOOD))
+    asked, flushed = threading.Event(), threading.Event()
+
+    async def durable(seq: int) -> None:
+        asked.set()
+        while not flushed.is_set():
+            await asyncio.sleep(0.01)
+
+    body = {"model": "strong", "messages": QUESTION, "max_tokens": 5}
+    with upstream_server(upstream), daemon_with(CASCADE + RACE, url=upstream.url) as daemon:
+        monkeypatch.setattr(daemon.services.pipeline.ledger, "durable", durable)
+        connector = aiohttp.UnixConnector(path=daemon.socket)
+        async with aiohttp.ClientSession(connector=connector, base_url="http://d/") as session:
+            async with asyncio.TaskGroup() as group:
+                call = group.create_task(session.post("v1/chat/completions", json=body))
+                await asyncio.to_thread(asked.wait, 5)
+                await asyncio.sleep(0.2)
+                assert asked.is_set()
+                assert not upstream.received
+                flushed.set()
+            answer = await call
+            assert (answer.status, len(upstream.received)) == (200, 1)
+            answer.release()
