@@ -7,7 +7,7 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test check fmt prices bench clean
+.PHONY: demo test torture check fmt prices bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
@@ -15,6 +15,12 @@ demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 test: $(STAMPS)/core $(STAMPS)/checks ## Every test, Rust and Python
 	cargo test --workspace --locked --quiet
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+torture: $(STAMPS)/core $(STAMPS)/checks ## Kill daemons for minutes, cut the power of simulated disks
+	CASCADED_TORTURE_KILLS=$${CASCADED_TORTURE_KILLS:-100} $(BIN)/pytest -q -s -p no:cacheprovider \
+		tests/integration/test_torture.py tests/integration/test_hostile_state.py
+	JOURNAL_POWER_CUT_SCHEDULES=4000 JOURNAL_KILLS=200 CASCADED_LEDGER_CASES=20000 \
+		cargo test --release --locked -p cascaded-journal -p cascaded-core -- --nocapture ledger power_cut kill
 
 check: $(STAMPS)/core $(STAMPS)/checks ## Formats, lints, types, contracts
 	$(BIN)/ruff format --check .
