@@ -1,4 +1,5 @@
-"""What the floors need of the world, as protocols. the composition root (`daemon/`) alone knows who fills them."""
+"""What the floors need of the world, as protocols. Only the composition root (`daemon/`) knows who
+fills them."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar

@@ -220,6 +220,20 @@ def test_bad_questions(kept: Daemon, query: str) -> None:
     assert answer.json()["error"]["code"] == "invalid_request"
 
 
+def test_a_disk_that_cannot_be_read(
+    kept: Daemon, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(*_: object, **__: object) -> None:
+        raise StoreError("cannot read usage: Input/output error")
+
+    monkeypatch.setattr(LmdbStore, "get_many", torn)
+    monkeypatch.setattr(LmdbStore, "scan", torn)
+    for ask in (client.summary, client.audit):
+        with pytest.raises(APIError, match="Input/output error") as caught:
+            ask()
+        assert (caught.value.status, caught.value.code) == (503, "records_unavailable")
+
+
 def test_numbers_go_on_after_a_restart(upstream: Upstream, tmp_path: Path) -> None:
     text = config(tmp_path / "state")
     for life in range(3):
