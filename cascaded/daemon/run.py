@@ -39,6 +39,7 @@ from cascaded.pipeline.order import Parts, deciding, stages
 from cascaded.pipeline.run import Pipeline
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook, explain, limits_for, named_limits
+from cascaded.policy.pricing import price_table_hash
 from cascaded.ports import Clock
 from cascaded.providers.embedded.provider import (
     EmbeddedProvider,
@@ -154,6 +155,7 @@ async def _services(
         offload=offload,
         ledger=ledger,
         audit=audit,
+        price_hash=price_table_hash({name: model.price for name, model in book.models.items()}),
         default_max_output_tokens=config.cascade.default_max_output_tokens,
         max_prompt_bytes=config.cascade.max_prompt_bytes,
     )

@@ -38,6 +38,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     offload: Offload
     ledger: Ledger
     audit: Audit
+    price_hash: int
+    """Of the price table that holds are costed by."""
     default_max_output_tokens: int
     max_prompt_bytes: int
 

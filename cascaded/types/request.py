@@ -65,7 +65,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     asks: Asks = Asks()
     max_cost_nano_usd: int | None = None
     stream_mode: StreamMode | None = None
-    quality_mode: str | None = None
     domain: str | None = None
     claims: Claims = Claims()
     caller_key: str | None = msgspec.field(default=None)

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascaded.policy.pricing import (
-    affordable_output,
     cost,
     output_bound,
     plan,
@@ -127,19 +126,6 @@ def test_a_part_beyond_its_total_is_charged_both_ways_it_can_be_read(
     assert charged >= cost(flat, Usage(input_tokens=grown, cache_read_tokens=grown))
     assert charged >= cost(flat, Usage(input_tokens=grown))
     assert charged >= cost(flat, Usage(input_tokens=total))
-
-
-@given(PRICE, st.integers(0, 3_000), st.integers(1, 5), st.integers(0, 10**12))
-def test_affordable_output_is_the_largest(
-    price: Price, input_upper: int, choices: int, budget: int
-) -> None:
-    most = affordable_output(price, input_upper, choices, budget)
-    if worst_cost(price, input_upper, 0, choices) > budget:
-        assert most == 0
-        return
-    assert worst_cost(price, input_upper, most, choices) <= budget
-    if most < 2**31 - 1:
-        assert worst_cost(price, input_upper, most + 1, choices) > budget
 
 
 MODEL = st.builds(

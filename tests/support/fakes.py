@@ -254,6 +254,7 @@ class World:
                     offload=_inline,
                     ledger=self.ledger,
                     audit=self.audit,
+                    price_hash=0,
                     default_max_output_tokens=100,
                     max_prompt_bytes=100_000,
                 )

@@ -99,7 +99,6 @@ def _with_native(request: Request, infer: InferRequest) -> Request:
         request,
         max_cost_nano_usd=parse_max_cost(infer.max_cost),
         stream_mode=infer.stream_mode,
-        quality_mode=infer.quality_mode,
         domain=infer.domain,
         claims=with_body(request.claims, infer),
     )

@@ -12,13 +12,20 @@ from cascaded.types.request import Request
 DEGRADED = "A budget is nearly used up: only cheaper models were considered."
 
 
-def reserve(ledger: Ledger, audit: Audit, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
+def reserve(
+    ledger: Ledger,
+    audit: Audit,
+    explain: Callable[[Denial, Caller], Refusal],
+    price_hash: int,
+) -> Stage:
     """A stage that takes the hold. It never waits, so no cancellation can lose the hold."""
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         caller = decision.caller
         assert caller is not None
-        answer = ledger.admit(Demand(menu=decision.choices, limits=decision.limits))
+        answer = ledger.admit(
+            Demand(menu=decision.choices, limits=decision.limits, price_hash=price_hash)
+        )
         if isinstance(answer, Refusal):
             return answer
         assert isinstance(answer, Admitted | Denial)  # `Existing` needs an idempotency key

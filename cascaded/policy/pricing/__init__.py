@@ -5,7 +5,7 @@ Everything is whole numbers: prices in pico-dollars a token, sums in nano-dollar
 
 from cascaded.policy.pricing.catalogue import Catalogue, CatalogueEntry, CatalogueError
 from cascaded.policy.pricing.planner import output_bound, plan
-from cascaded.policy.pricing.rates import affordable_output, cost, is_free, worst_cost
+from cascaded.policy.pricing.rates import cost, is_free, worst_cost
 from cascaded.policy.pricing.savings import Saving, saving
 from cascaded.policy.pricing.table import price_table_hash
 
@@ -14,7 +14,6 @@ __all__ = [
     "CatalogueEntry",
     "CatalogueError",
     "Saving",
-    "affordable_output",
     "cost",
     "is_free",
     "output_bound",

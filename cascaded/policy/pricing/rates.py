@@ -6,9 +6,6 @@ from cascaded.types.model import Price, Rates
 from cascaded.types.money import PICO_PER_NANO, pico_to_nano
 from cascaded.types.usage import Usage
 
-UNBOUNDED_OUTPUT = 2**31 - 1
-"""What `affordable_output` answers where output tokens cost nothing."""
-
 MEMOISED_RATES = 4_096
 
 Part = tuple[int, int]
@@ -50,17 +47,6 @@ def worst_cost(price: Price, input_upper: int, max_output: int, choices: int) ->
         + max_output * choices * dearest_output
     )
     return pico_to_nano(pico)
-
-
-def affordable_output(price: Price, input_upper: int, choices: int, budget_nano: int) -> int:
-    """The largest `max_output` whose `worst_cost` is within the budget; 0 where none is."""
-    dearest_input, dearest_output = _dearest(price, input_upper)
-    left = (budget_nano - price.request_nano_usd) * PICO_PER_NANO - input_upper * dearest_input
-    if left < 0:
-        return 0
-    if dearest_output == 0:
-        return UNBOUNDED_OUTPUT
-    return min(left // (choices * dearest_output), UNBOUNDED_OUTPUT)
 
 
 def is_free(price: Price) -> bool:

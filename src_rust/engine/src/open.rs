@@ -33,11 +33,11 @@ pub struct Recovered {
     pub torn_bytes: u64,
 }
 
-/// The journal's settings with what the ledger knows.
 /// How long records that nobody waits for gather: a flush for each would wake the writer, and with
 /// two cores disturb the caller, twice a call.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// The journal's settings with what the ledger knows.
 fn options(options: &Options) -> Options {
     Options {
         record_tags: TAGS.collect(),
