@@ -63,7 +63,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
     return (
         *deciding(parts),
         reserve(
-            parts.ledger, parts.audit, parts.explain
+            parts.ledger, parts.audit, parts.explain, parts.price_hash
         ),  # takes the money; from here the bracket settles
         secure(parts.ledger),  # nothing is sent before a hard limit's hold is durable
     )

@@ -307,7 +307,7 @@ def priced(limits: Limits, *worst: int) -> Decision:
 class TestReserve:
     async def test_the_first_that_fits(self) -> None:
         ledger, audit = DurableLedger.in_memory(), Audited()
-        stage = reserve(ledger, audit, explain)
+        stage = reserve(ledger, audit, explain, 0)
         found = await decided(stage, priced(budget(1_000), 100, 10))
         assert found.ladder is LADDER
         assert (found.max_output_tokens, found.notices) == (0, ("before", "plan 0"))
@@ -325,7 +325,7 @@ class TestReserve:
         limits = budget(1_000)
         if used:
             ledger.admit(Demand(menu=(Choice(nano_usd=used, tokens=1),), limits=limits))
-        found = await decided(reserve(ledger, Audited(), explain), priced(limits, *costs))
+        found = await decided(reserve(ledger, Audited(), explain, 0), priced(limits, *costs))
         assert found.ladder is not None
         assert [rung.model.name for rung in found.ladder.rungs] == ["cheap"]
         assert found.max_output_tokens == 1
@@ -336,7 +336,7 @@ class TestReserve:
     async def test_nothing_fits(self) -> None:
         ledger, audit = DurableLedger.in_memory(), Audited()
         decision = priced(budget(5), 100, 10)
-        found = await refused(reserve(ledger, audit, explain), decision)
+        found = await refused(reserve(ledger, audit, explain, 0), decision)
         assert found.message == "alice: budget"
         assert ledger.spend()["held"] == 0
         [(who, told)] = audit.told
@@ -349,7 +349,7 @@ class TestReserve:
         limits = budget(100, enforcement="warn")
         spent = ledger.admit(Demand(menu=(Choice(nano_usd=90, tokens=1),), limits=limits))
         ledger.post(spent.hold, 90, "billed")  # type: ignore[union-attr]
-        found = await decided(reserve(ledger, Audited(), explain), priced(limits, 50))
+        found = await decided(reserve(ledger, Audited(), explain, 0), priced(limits, 50))
         assert [(one.id, one.spent) for one in found.warnings] == [("alice", 90)]
         ledger.close()
 
@@ -362,7 +362,7 @@ class TestReserve:
 
         down: Any = Down()
         audit = Audited()
-        found = await refused(reserve(down, audit, explain), priced(budget(5), 1))
+        found = await refused(reserve(down, audit, explain, 0), priced(budget(5), 1))
         assert found.code == "ledger_unavailable"
         assert audit.told == []
 
@@ -382,7 +382,7 @@ class TestReserve:
         self, limits: Limits, waits: bool
     ) -> None:
         ledger = DurableLedger.in_memory()
-        found = await decided(reserve(ledger, Audited(), explain), priced(limits, 1))
+        found = await decided(reserve(ledger, Audited(), explain, 0), priced(limits, 1))
         waited: list[int] = []
 
         class Disk:
