@@ -48,9 +48,9 @@ def deciding(parts: Parts) -> tuple[Stage, ...]:
     """What leads to a plan and takes nothing: `/check` ends here."""
     return (
         resolve(parts.access, parts.limits_for),  # first: everything else depends on whose it is
-        peek(parts.ledger, parts.explain),  # what is exhausted costs no work
         route(parts.choose),  # an unknown model must cost nothing
         permit(parts.tiers),  # before anything is counted: the tier may trim the ladder
+        peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
         guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
         recall(parts.cache),  # before the prompt is measured: a known answer needs no count
         measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes),  # after any change
@@ -62,8 +62,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
     """Every step before a model is asked."""
     return (
         *deciding(parts),
-        reserve(
-            parts.ledger, parts.audit, parts.explain, parts.price_hash
-        ),  # takes the money; from here the bracket settles
+        # takes the money; from here on the bracket settles
+        reserve(parts.ledger, parts.audit, parts.explain, parts.price_hash),
         secure(parts.ledger),  # nothing is sent before a hard limit's hold is durable
     )

@@ -107,7 +107,9 @@ class TestPeek:
 
     async def test_it_takes_nothing(self) -> None:
         ledger = DurableLedger.in_memory()
-        decision = Decision(caller=ALICE, limits=replace(budget(1), rates=RATE.rates))
+        decision = Decision(
+            caller=ALICE, ladder=LADDER, limits=replace(budget(1), rates=RATE.rates)
+        )
         for _ in range(3):
             assert await decided(peek(ledger, explain), decision) is decision
         assert ledger.spend() == {"posted": 0, "held": 0, "unknown": 0}
@@ -121,7 +123,9 @@ class TestPeek:
     async def test_what_is_used_up_is_refused_at_once(self, limits: Limits, reason: str) -> None:
         ledger = DurableLedger.in_memory()
         ledger.admit(Demand(menu=(Choice(nano_usd=100, tokens=1),), limits=limits))
-        found = await refused(peek(ledger, explain), Decision(caller=ALICE, limits=limits))
+        found = await refused(
+            peek(ledger, explain), Decision(caller=ALICE, ladder=LADDER, limits=limits)
+        )
         assert found.message == f"alice: {reason}"
         ledger.close()
 
@@ -130,7 +134,15 @@ class TestPeek:
         limits = budget(100)
         ledger = DurableLedger.in_memory()
         ledger.admit(Demand(menu=(Choice(nano_usd=95, tokens=1),), limits=limits))
-        await decided(peek(ledger, explain), Decision(caller=ALICE, limits=limits))
+        await decided(peek(ledger, explain), Decision(caller=ALICE, ladder=LADDER, limits=limits))
+        ledger.close()
+
+    async def test_a_free_model_is_asked_whatever_was_spent(self) -> None:
+        limits = budget(100, enforcement="block")
+        ledger = DurableLedger.in_memory()
+        ledger.admit(Demand(menu=(Choice(nano_usd=100, tokens=1),), limits=limits))
+        free = ladder(model("local", price=flat(0)), model("strong"))
+        await decided(peek(ledger, explain), Decision(caller=ALICE, ladder=free, limits=limits))
         ledger.close()
 
 
