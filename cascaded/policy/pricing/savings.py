@@ -30,9 +30,17 @@ def saving(ladder: Ladder, answer: Usage, attempts: Sequence[Attempt]) -> Saving
     if reference is not None:
         full = cost(reference, answer)
         return Saving(full - sum(map(_at_reference, attempts)), full, at_reference_prices=True)
-    full = cost(strongest.price, answer) if strongest.price is not None else 0
+    full = _full(strongest, answer, attempts)
     spent = sum(attempt.cost_nano_usd for attempt in attempts)
     return Saving(full - spent, full, at_reference_prices=False)
+
+
+def _full(strongest: Model, answer: Usage, attempts: Sequence[Attempt]) -> int:
+    """What the strongest model costs for the answer: where it gave it, that is known already."""
+    last = attempts[-1] if attempts else None
+    if last is not None and last.model is strongest and last.usage is answer:
+        return last.cost_nano_usd
+    return cost(strongest.price, answer) if strongest.price is not None else 0
 
 
 def _reference(model: Model) -> Price | None:
