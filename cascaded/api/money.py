@@ -32,8 +32,8 @@ from cascaded.types.limits import (
 )
 from cascaded.types.request import Request
 from cascaded.wire import money
-from cascaded.wire.native import Who, usd
-from cascaded.wire.openai_chat import WireError
+from cascaded.wire.native import Who, parse_amount, usd
+from cascaded.wire.openai_chat import WireError, is_absent, member_names
 
 Explain = Callable[[Denial, Caller], Refusal]
 IDEMPOTENCY_KEY_MAX = 255
@@ -77,7 +77,7 @@ class Desk:
     async def check(self, incoming: Incoming) -> web.Response:
         """`POST /check`: what would happen to this call, and why, for every limit. A prompt as
         for `/infer`, or just an amount (`cost`). Takes nothing."""
-        if b'"cost"' in incoming.body:
+        if "cost" in member_names(incoming.body):
             asked = money.read(incoming.body, money.ReserveRequest)
             decision = self._whose(incoming, asked)
             if isinstance(decision, Decision):
@@ -136,8 +136,7 @@ class Desk:
     async def settle(self, incoming: Incoming) -> web.Response:
         """`POST /settle`: what it really cost. Answered once that survives a crash."""
         asked = money.read(incoming.body, money.SettleRequest)
-        known = bytes(asked.cost) not in (b"", b"null")
-        cost = money.amount(asked.cost) if known else None
+        cost = None if is_absent(asked.cost) else parse_amount(asked.cost, "cost")
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
@@ -184,7 +183,7 @@ class Desk:
 
     async def resolve(self, incoming: Incoming) -> web.Response:
         """`POST /unknowns/{hold}`: what the provider's bill says of it."""
-        cost = money.amount(money.read(incoming.body, money.ResolveRequest).cost)
+        cost = parse_amount(money.read(incoming.body, money.ResolveRequest).cost, "cost")
         number = incoming.http.match_info["hold"]
         try:
             receipt = self._ledger.adjust(int(number), cost)
@@ -279,7 +278,7 @@ def _choice(asked: money.ReserveRequest) -> Choice:
         raise WireError(f"tokens must be from 0 to {money.MAX_TOKENS}", "tokens")
     if not 0 < asked.expires_in_s <= money.HOLD_TTL_MAX_S:
         raise WireError(f"expires_in_s must be at most {money.HOLD_TTL_MAX_S:g}", "expires_in_s")
-    return Choice(nano_usd=money.amount(asked.cost), tokens=asked.tokens, cheap=True)
+    return Choice(nano_usd=parse_amount(asked.cost, "cost"), tokens=asked.tokens, cheap=True)
 
 
 def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | Refusal | None:

@@ -14,7 +14,6 @@ from cascaded.types.limits import (
     LimitView,
     Receipt,
 )
-from cascaded.types.money import MoneyError, parse_usd
 from cascaded.wire.native import Who, usd
 from cascaded.wire.openai_chat import ABSENT, WireError
 
@@ -63,14 +62,6 @@ def read(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from None
-
-
-def amount(raw: msgspec.Raw, param: str = "cost") -> int:
-    """Nano-dollars. Raises `WireError`."""
-    try:
-        return parse_usd(bytes(raw).decode().strip('"'))
-    except MoneyError as error:
-        raise WireError(f"{param}: {error}", param) from None
 
 
 def moment(ns: int | None) -> str | None:

@@ -78,14 +78,12 @@ def parse_infer(body: bytes) -> tuple[InferRequest, bytes]:
     return infer, msgspec.json.encode(chat)
 
 
-def parse_max_cost(raw: msgspec.Raw) -> int | None:
+def parse_amount(raw: msgspec.Raw, param: str) -> int:
     """Nano-dollars of a decimal number or string. Raises `WireError`."""
-    if bytes(raw) in (b"", b"null"):
-        return None
     try:
         return parse_usd(bytes(raw).decode().strip('"'))
-    except MoneyError as error:
-        raise WireError(f"max_cost: {error}", "max_cost") from None
+    except (MoneyError, UnicodeDecodeError) as error:
+        raise WireError(f"{param}: {error}", param) from None
 
 
 def usd(nano_usd: int) -> msgspec.Raw:

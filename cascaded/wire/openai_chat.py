@@ -93,19 +93,20 @@ class ChatRequest(msgspec.Struct, kw_only=True):
         schema = form.json_schema.schema if form.json_schema else ABSENT
         return Asks(
             json_object=form.type in ("json_object", "json_schema"),
-            json_schema=None if _empty(schema) else schema,
+            json_schema=None if is_absent(schema) else schema,
             tools=tuple(tool.function.name for tool in self.tools or ()),
             tool_required=_requires_tool(self.tool_choice),
             bounded=self.output_bound is not None,
         )
 
 
-def _empty(raw: msgspec.Raw) -> bool:
+def is_absent(raw: msgspec.Raw) -> bool:
+    """Whether a member was not sent, or sent as null."""
     return bytes(raw) in (b"", b"null")
 
 
 def _requires_tool(choice: msgspec.Raw) -> bool:
-    return not _empty(choice) and bytes(choice) not in (b'"auto"', b'"none"')
+    return not is_absent(choice) and bytes(choice) not in (b'"auto"', b'"none"')
 
 
 _read_request = msgspec.json.Decoder(ChatRequest)
@@ -186,10 +187,18 @@ def last_question(messages: Sequence[msgspec.Raw]) -> str:
     return ""
 
 
+def member_names(body: bytes) -> frozenset[str]:
+    """The members of a body; none where it is not a JSON object (its reader will say so)."""
+    try:
+        return frozenset(_read_fields.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return frozenset()
+
+
 def unpriced_members(fields: Mapping[str, msgspec.Raw]) -> tuple[str, ...]:
     """Members that make a call dearer than the price list says: searches billed apart, and tiers
     of service above the standard one."""
-    found = [name for name in ("web_search_options",) if not _empty(fields.get(name, ABSENT))]
+    found = [name for name in ("web_search_options",) if not is_absent(fields.get(name, ABSENT))]
     if bytes(fields.get("service_tier", ABSENT)) not in CHEAP_SERVICE_TIERS:
         found.append("service_tier")
     return tuple(found)
@@ -307,7 +316,7 @@ def parse_event(raw: bytes, *, whole: bool) -> Event:
         answer = _read_answer.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a chat completion: {error}") from None
-    if not _empty(answer.error):
+    if not is_absent(answer.error):
         raise UpstreamSaidError(_error_message(answer.error))
     if answer.choices is None and answer.usage is None:
         raise WireError("not a chat completion: it has neither choices nor usage")
@@ -475,7 +484,7 @@ def usage_chunk(last: bytes, usage: Usage, cost: msgspec.Raw, details: msgspec.R
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
     sent = fields.get("usage", _raw(None))
-    told = own if _empty(sent) else msgspec.json.decode(sent, type=Fields)
+    told = own if is_absent(sent) else msgspec.json.decode(sent, type=Fields)
     fields["choices"] = _raw([])
     fields["usage"] = _raw({**told, "cost": cost, "cost_details": details})
     return msgspec.json.encode(fields)

@@ -169,6 +169,15 @@ class TestOutsideCalls:
         assert not upstream.received
         assert limited.spend["held"] == 0
 
+    def test_a_prompt_that_speaks_of_cost_is_a_prompt(self, limited: Daemon) -> None:
+        tool = {"type": "function", "function": {"name": "buy", "parameters": {"cost": {}}}}
+        with limited.http() as http:
+            body = {"query": "How much?", "options": {"tools": [tool]}, "user_id": "outside"}
+            told = http.post("/check", json=body).json()
+            assert (told["allowed"], told["models"]) == (True, ["cheap", "strong"])
+            bad = http.post("/reserve", content=b'{"cost": "\xff"}')
+            assert (bad.status_code, bad.json()["error"]["param"]) == (400, "cost")
+
     def test_a_hold_is_settled_at_its_real_cost(self, limited: Daemon) -> None:
         before = budget(limited, "outside").posted if spent(limited, "outside") else Decimal(0)
         with cascaded.Client(limited.socket) as client:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascaded.types.model import Model
-from cascaded.wire.native import parse_infer, parse_max_cost
+from cascaded.wire.native import parse_amount, parse_infer
 from cascaded.wire.openai_chat import (
     WireError,
     last_question,
@@ -96,8 +96,8 @@ def test_any_answer_is_an_event_or_a_mistake(body: bytes) -> None:
 )
 def test_any_cost_is_an_amount_or_a_mistake(raw: bytes) -> None:
     with suppress(WireError):
-        amount = parse_max_cost(msgspec.Raw(raw))
-        assert amount is None or 0 <= amount < 2**63
+        amount = parse_amount(msgspec.Raw(raw), "max_cost")
+        assert 0 <= amount < 2**63
 
 
 @given(unknown=st.dictionaries(st.text(), JSON), content=st.text(), logprobs=st.booleans())

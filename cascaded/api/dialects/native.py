@@ -15,11 +15,11 @@ from cascaded.wire.native import (
     InferRequest,
     headers,
     metadata,
+    parse_amount,
     parse_infer,
-    parse_max_cost,
     usd,
 )
-from cascaded.wire.openai_chat import WireError, parse_request
+from cascaded.wire.openai_chat import WireError, is_absent, parse_request
 
 QUALITY_MODES = ("fast",)
 """What answers can be judged with; the other modes need models that are not loaded yet."""
@@ -97,7 +97,9 @@ def _with_native(request: Request, infer: InferRequest) -> Request:
     """What only `/infer` can say."""
     return replace(
         request,
-        max_cost_nano_usd=parse_max_cost(infer.max_cost),
+        max_cost_nano_usd=(
+            None if is_absent(infer.max_cost) else parse_amount(infer.max_cost, "max_cost")
+        ),
         stream_mode=infer.stream_mode,
         domain=infer.domain,
         claims=with_body(request.claims, infer),
