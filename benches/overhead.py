@@ -8,15 +8,12 @@ alternate, so that a change of the machine's speed falls on both; what counts is
 
 import argparse
 import json
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+
+from benches.rig import Connection, median_us, process, resident_mib, wait_for
 
 CONFIG = """
 [server]
@@ -51,83 +48,12 @@ rungs = ["bench", "bench-cl100k"]
 aliases = ["auto"]
 """
 PROMPT = "What is the capital of France? Answer in one sentence, please."
-START_WITHIN_S = 20.0
-KIB = 1024
 
 
-class Connection:
-    """A keep-alive connection that does as little as a client can."""
-
-    def __init__(self, path: str, model: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
-        body = json.dumps({"model": model, "messages": [{"role": "user", "content": PROMPT}]})
-        self._request = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        ).encode()
-
-    def call(self) -> float:
-        """Seconds from the first byte sent to the last one received."""
-        started = time.perf_counter()
-        self._socket.sendall(self._request)
-        data = b""
-        while b"\r\n\r\n" not in data:
-            data += self._read()
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        while len(body) < length:
-            body += self._read()
-        elapsed = time.perf_counter() - started
-        if not head.startswith(b"HTTP/1.1 200") or b"Paris" not in body:
-            raise RuntimeError(f"not the expected answer: {head!r} {body!r}")
-        return elapsed
-
-    def _read(self) -> bytes:
-        data = self._socket.recv(65_536)
-        if not data:
-            raise RuntimeError("the connection was closed")
-        return data
-
-    def close(self) -> None:
-        """Hang up."""
-        self._socket.close()
-
-
-@contextmanager
-def process(*command: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A child process, ended at the end."""
-    with subprocess.Popen([sys.executable, "-m", *command]) as child:
-        try:
-            yield child
-        finally:
-            child.terminate()
-
-
-def wait_for(path: Path) -> float:
-    """Seconds until somebody accepts on the socket."""
-    started = time.perf_counter()
-    while time.perf_counter() - started < START_WITHIN_S:
-        try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(path))
-                return time.perf_counter() - started
-        except OSError:
-            time.sleep(0.002)
-    raise RuntimeError(f"nobody listens on {path}")
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / KIB
-    raise RuntimeError("no VmRSS")
-
-
-def median_us(connection: Connection, calls: int) -> float:
-    """Median latency of one round, in microseconds."""
-    return statistics.median(connection.call() for _ in range(calls)) * 1e6
+def chat(path: Path, model: str) -> Connection:
+    """A connection that asks for the capital of France."""
+    body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
+    return Connection(str(path), "/v1/chat/completions", body, b"Paris")
 
 
 def measure(rounds: int, calls: int) -> dict[str, float]:
@@ -147,7 +73,7 @@ def measure(rounds: int, calls: int) -> dict[str, float]:
         idle_mib = resident_mib(daemon.pid)
         figures = _compare(folder, rounds, calls)
         for model in ("bench", "bench-cl100k"):
-            connection = Connection(str(folder / "daemon.sock"), model)
+            connection = chat(folder / "daemon.sock", model)
             median_us(connection, 500)
             connection.close()
         return {
@@ -160,10 +86,8 @@ def measure(rounds: int, calls: int) -> dict[str, float]:
 
 def _compare(folder: Path, rounds: int, calls: int) -> dict[str, float]:
     doors = {"direct": "upstream", "bare": "bare", "daemon": "daemon"}
-    lines = {
-        name: Connection(str(folder / f"{door}.sock"), "bench") for name, door in doors.items()
-    }
-    cascade = Connection(str(folder / "daemon.sock"), "auto")
+    lines = {name: chat(folder / f"{door}.sock", "bench") for name, door in doors.items()}
+    cascade = chat(folder / "daemon.sock", "auto")
     for line in (*lines.values(), cascade):
         median_us(line, calls)  # warm up
     seen: dict[str, list[float]] = {name: [] for name in (*lines, "cascade")}

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import sys
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import cast
 
 import uvloop
@@ -83,14 +84,34 @@ async def pass_through(path: str, upstream_path: str) -> None:
                 answer = json.loads(await response.read())
             return web.Response(body=json.dumps(answer).encode(), content_type="application/json")
 
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.UnixSite(runner, path, backlog=socket.SOMAXCONN).start()
-        await asyncio.Event().wait()
+        await _serve(path, "/v1/chat/completions", handle)
 
+
+async def json_handler(path: str) -> None:
+    """The floor of a route that answers by itself: aiohttp in, decode, encode."""
+
+    async def handle(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        answer = json.dumps({"allowed": True, "asked": body}, separators=(",", ":"))
+        return web.Response(body=answer.encode(), content_type="application/json")
+
+    await _serve(path, "/check", handle)
+
+
+async def _serve(
+    path: str, route: str, handle: Callable[[web.Request], Awaitable[web.Response]]
+) -> None:
+    app = web.Application()
+    app.router.add_post(route, handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.UnixSite(runner, path, backlog=socket.SOMAXCONN).start()
+    await asyncio.Event().wait()
+
+
+Role = Callable[..., Coroutine[object, object, None]]
+ROLES: dict[str, Role] = {"upstream": upstream, "pass-through": pass_through, "json": json_handler}
 
 if __name__ == "__main__":
     role, *paths = sys.argv[1:]
-    uvloop.run(upstream(*paths) if role == "upstream" else pass_through(*paths))
+    uvloop.run(ROLES[role](*paths))
