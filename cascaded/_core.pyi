@@ -219,6 +219,14 @@ class Ledger:
     ) -> tuple[int | None, _Denial | None, list[_View]]:
         """What an admission would come to. Raises `ValueError`, `LedgerFault`."""
 
+    def denied(self, limits: LimitSet, menu: Sequence[_Choice]) -> _Denial | None:
+        """What would refuse an admission. Raises `ValueError`, `LedgerFault`."""
+
+    def preview(
+        self, limits: LimitSet, menu: Sequence[_Choice]
+    ) -> tuple[int | None, _Denial | None, str]:
+        """As `peek`, with the limits as a JSON list. Raises `ValueError`, `LedgerFault`."""
+
     def settle(
         self, hold: int, attempts: Sequence[tuple[str, int]], tokens: int | None = None
     ) -> _Receipt:

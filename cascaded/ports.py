@@ -17,6 +17,7 @@ from cascaded.types.limits import (
     HoldStatus,
     Limits,
     Peek,
+    Preview,
     Receipt,
     Scope,
 )
@@ -131,6 +132,14 @@ class Ledger(Protocol):
 
     def peek(self, demand: Demand) -> Peek:
         """What `admit` would say, and how every limit looks. Takes nothing."""
+        ...
+
+    def denied(self, demand: Demand) -> Denial | None:
+        """What `admit` would refuse it for."""
+        ...
+
+    def preview(self, demand: Demand) -> Preview:
+        """As `peek`, to be shown."""
         ...
 
     async def durable(self, seq: int) -> None:

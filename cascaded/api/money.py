@@ -26,7 +26,7 @@ from cascaded.types.limits import (
     Denial,
     Existing,
     Limits,
-    Peek,
+    Preview,
     Receipt,
     Scope,
 )
@@ -86,8 +86,8 @@ class Desk:
             decision = await self._decide(Native().read(incoming))
         if isinstance(decision, Refusal):
             return _json({"allowed": False, "reason": error_object(decision), "limits": []})
-        peek = self._ledger.peek(Demand(menu=decision.choices, limits=decision.limits))
-        return _json(self._forecast(decision, peek))
+        preview = self._ledger.preview(Demand(menu=decision.choices, limits=decision.limits))
+        return _json(self._told(decision, preview))
 
     async def reserve(self, incoming: Incoming) -> web.Response:
         """`POST /reserve`: hold an amount. Answered once the hold survives a crash.
@@ -252,21 +252,23 @@ class Desk:
             decision = step
         return decision
 
-    def _forecast(self, decision: Decision, peek: Peek) -> dict[str, object]:
+    def _told(self, decision: Decision, preview: Preview) -> dict[str, object]:
         reason = None
-        if peek.denial is not None:
+        if preview.denial is not None:
             assert decision.caller is not None
-            reason = error_object(self._explain(peek.denial, decision.caller))
-        plan = decision.menu[peek.choice] if decision.menu and peek.choice is not None else None
-        choice = None if peek.choice is None else decision.choices[peek.choice]
+            reason = error_object(self._explain(preview.denial, decision.caller))
+        plan = (
+            decision.menu[preview.choice] if decision.menu and preview.choice is not None else None
+        )
+        choice = None if preview.choice is None else decision.choices[preview.choice]
         return {
-            "allowed": peek.denial is None,
+            "allowed": preview.denial is None,
             "reason": reason,
             "models": [rung.model.name for rung in plan.ladder.rungs] if plan else [],
             "max_tokens": plan.max_output_tokens if plan else None,
             "worst_cost": usd(choice.nano_usd) if choice else None,
             "notices": [*decision.notices, *(plan.notices if plan else ())],
-            "limits": [money.limit_row(view) for view in peek.limits],
+            "limits": preview.limits,
         }
 
 

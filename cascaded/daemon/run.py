@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import BinaryIO
 
@@ -51,6 +51,7 @@ from cascaded.types.limits import Caller, Denial
 ID_BYTES = 12
 BODY_TIMEOUT_S = 30.0
 EXPIRE_EVERY_S = 5.0
+MEMOISED_CALLERS = 65_536
 
 
 def serve(config: Config) -> None:
@@ -144,7 +145,7 @@ async def _services(
             unknown_user=config.access.unknown_user,
             declared_tags=frozenset(config.limits.tags),
         ),
-        limits_for=partial(limits_for, book=limit_book),
+        limits_for=lru_cache(MEMOISED_CALLERS)(partial(limits_for, book=limit_book)),
         tiers=limit_book.tiers,
         explain=explain_now,
         choose=book.choose,

@@ -7,9 +7,10 @@ split them; only `durable` waits, and one callback wakes all whose record is on 
 import asyncio
 import heapq
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -29,12 +30,14 @@ from cascaded.types.limits import (
     Limits,
     LimitView,
     Peek,
+    Preview,
     RateLimit,
     Receipt,
     Scope,
 )
 from cascaded.types.result import Attempt, Billing
 
+T = TypeVar("T")
 TOKENS_MAX = 2**32 - 1
 """What the core's rates count up to."""
 LIMIT_SETS_MAX = 65_536
@@ -153,18 +156,37 @@ class DurableLedger:
 
     def peek(self, demand: Demand) -> Peek:
         """What `admit` would come to; takes nothing. Raises `ValueError`, `LedgerFaultError`."""
-        menu = [(choice.nano_usd, choice.tokens, choice.cheap) for choice in demand.menu]
-        try:
-            choice, denial, views = self._core.peek(self._limit_set(demand.limits), menu)
-        except OverflowError as error:
-            raise _out_of_range(error) from None
-        except _core.LedgerFault as error:
-            raise LedgerFaultError(*error.args) from None
+        choice, denial, views = self._look(self._core.peek, demand)
         return Peek(
             choice=choice,
             denial=None if denial is None else _denial(denial),
             limits=tuple([_view(view) for view in views]),
         )
+
+    def denied(self, demand: Demand) -> Denial | None:
+        """What `admit` would refuse it for. Raises as `peek` does."""
+        denial = self._look(self._core.denied, demand)
+        return None if denial is None else _denial(denial)
+
+    def preview(self, demand: Demand) -> Preview:
+        """As `peek`, with the limits as JSON rows."""
+        choice, denial, rows = self._look(self._core.preview, demand)
+        return Preview(
+            choice=choice,
+            denial=None if denial is None else _denial(denial),
+            limits=msgspec.Raw(rows),
+        )
+
+    def _look(
+        self, look: Callable[[_core.LimitSet, list[tuple[int, int, bool]]], T], demand: Demand
+    ) -> T:
+        menu = [(choice.nano_usd, choice.tokens, choice.cheap) for choice in demand.menu]
+        try:
+            return look(self._limit_set(demand.limits), menu)
+        except OverflowError as error:
+            raise _out_of_range(error) from None
+        except _core.LedgerFault as error:
+            raise LedgerFaultError(*error.args) from None
 
     async def durable(self, seq: int) -> None:
         """Return once the record survives a crash. Raises `LedgerFaultError`."""

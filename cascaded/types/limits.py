@@ -183,6 +183,15 @@ class Peek(msgspec.Struct, frozen=True):
     limits: tuple[LimitView, ...]
 
 
+class Preview(msgspec.Struct, frozen=True):
+    """What a demand would come to, to be shown; nothing was taken."""
+
+    choice: int | None
+    denial: Denial | None
+    limits: msgspec.Raw
+    """A JSON list, an object for each limit."""
+
+
 class Crossing(msgspec.Struct, frozen=True, kw_only=True):
     """A threshold of a budget that posted and unknown spend has just reached."""
 

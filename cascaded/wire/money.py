@@ -11,7 +11,6 @@ import msgspec
 from cascaded.types.limits import (
     CounterStatus,
     HoldStatus,
-    LimitView,
     Receipt,
 )
 from cascaded.wire.native import Who, usd
@@ -69,27 +68,6 @@ def moment(ns: int | None) -> str | None:
     if ns is None:
         return None
     return datetime.fromtimestamp(ns / NS_PER_S, UTC).isoformat(timespec="seconds")
-
-
-def limit_row(view: LimitView) -> dict[str, object]:
-    """One limit as `/check` shows it: money in dollars, rates in their unit."""
-    shared: dict[str, object] = {
-        "scope": view.scope,
-        "id": view.id,
-        "fits": view.fits,
-        "enforced": view.enforced,
-        "degraded": view.degraded,
-        "resets_at": moment(view.reset_at_ns),
-    }
-    if view.unit is not None:
-        window_s = (view.window_ns or 0) / NS_PER_S
-        told: dict[str, object] = {"kind": "rate", "unit": view.unit, "window_s": window_s}
-        told |= {"limit": view.limit, "used": view.used, "remaining": view.remaining}
-    else:
-        told = {"kind": "budget", "window": view.window}
-        told |= {"limit": _usd(view.limit), "used": usd(view.used)}
-        told |= {"remaining": _usd(view.remaining)}
-    return told | shared
 
 
 def budget_row(counter: CounterStatus) -> dict[str, object]:

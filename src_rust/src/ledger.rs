@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cascaded_core::ledger::{
     Admission, AttemptResult, Choice, CounterKey, CounterSpec, CounterStatus, Crossing, HoldState,
-    HoldStatus, Idempotency, LedgerError, LimitView, Measure, Mode, Origin, Outcome, Policy,
+    HoldStatus, Idempotency, LedgerError, LimitView, Measure, Mode, Origin, Outcome, Peek, Policy,
     RateKey, RateSpec, Refusal, ScopeKind, Unit, Warning,
 };
 use cascaded_core::limiter::Method;
@@ -22,6 +22,8 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyTuple;
+
+use crate::rows::rows;
 
 create_exception!(
     cascaded._core,
@@ -275,6 +277,13 @@ fn crossed(crossing: &Crossing) -> Crossed {
         crossing.limit,
         crossing.spent,
     )
+}
+
+fn told(peek: &Peek) -> (Option<usize>, Option<Denial>) {
+    match &peek.outcome {
+        Ok(choice) => (Some(*choice), None),
+        Err(refusal) => (None, Some(denial(refusal))),
+    }
 }
 
 fn view(limit: &LimitView) -> View {
@@ -534,11 +543,25 @@ impl Ledger {
         menu: Vec<MenuEntry>,
     ) -> PyResult<(Option<usize>, Option<Denial>, Vec<View>)> {
         let peek = self.0.peek(&limits.0, &menu_of(&menu)).map_err(raised)?;
-        let views = peek.limits.iter().map(view).collect();
-        Ok(match peek.outcome {
-            Ok(choice) => (Some(choice), None, views),
-            Err(refusal) => (None, Some(denial(&refusal)), views),
-        })
+        let (choice, denial) = told(&peek);
+        Ok((choice, denial, peek.limits.iter().map(view).collect()))
+    }
+
+    /// What would refuse an admission.
+    fn denied(&self, limits: &LimitSet, menu: Vec<MenuEntry>) -> PyResult<Option<Denial>> {
+        let peek = self.0.peek(&limits.0, &menu_of(&menu)).map_err(raised)?;
+        Ok(told(&peek).1)
+    }
+
+    /// As `peek`, with the limits as JSON rows.
+    fn preview(
+        &self,
+        limits: &LimitSet,
+        menu: Vec<MenuEntry>,
+    ) -> PyResult<(Option<usize>, Option<Denial>, String)> {
+        let peek = self.0.peek(&limits.0, &menu_of(&menu)).map_err(raised)?;
+        let (choice, denial) = told(&peek);
+        Ok((choice, denial, rows(&peek.limits)))
     }
 
     /// Posts what a hold's attempts cost.

@@ -2,6 +2,7 @@
 
 mod config;
 mod ledger;
+mod rows;
 mod tokens;
 
 #[pyo3::pymodule]

@@ -2,15 +2,20 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cascaded import _core
 from cascaded.state import ledger as ledger_module
@@ -27,11 +32,15 @@ from cascaded.types.limits import (
     Existing,
     HoldStatus,
     Limits,
+    LimitView,
     RateLimit,
+    Window,
 )
 from cascaded.types.model import Model
+from cascaded.types.money import to_usd
 from cascaded.types.result import Attempt, Billing
 from cascaded.types.usage import Usage
+from cascaded.wire import money
 
 ROOT = Path(__file__).parents[2]
 SECOND = 1_000_000_000
@@ -165,6 +174,47 @@ def test_peek_takes_nothing(ledger: DurableLedger) -> None:
     assert peek.denial is not None
     assert peek.denial.window == "day"
     assert peek.limits[0].remaining == 40
+
+
+@given(
+    limit=st.none() | st.integers(1, 2**62),
+    used=st.integers(1, 10**12),
+    id=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+    window=st.sampled_from(get_args(Window)),
+)
+def test_a_preview_shows_what_a_peek_tells(
+    limit: int | None, used: int, id: str, window: Window
+) -> None:
+    ledger = DurableLedger.in_memory(clock=_core.ManualClock(START))
+    calls = RateLimit(scope="user", id=id, unit="requests", window_ns=60 * SECOND, limit=3)
+    asked = demand(used, budget(limit, id=id, window=window, enforcement="warn"), rates=(calls,))
+    admitted(ledger, asked)
+    peek, preview = ledger.peek(asked), ledger.preview(asked)
+    assert (preview.choice, preview.denial) == (peek.choice, peek.denial)
+    assert ledger.denied(asked) == peek.denial
+    assert json.loads(bytes(preview.limits), parse_float=Decimal) == [
+        _row(one) for one in peek.limits
+    ]
+
+
+def _row(view: LimitView) -> dict[str, object]:
+    """A limit as `/check` shows it."""
+    if view.unit is None:
+        amounts = (view.limit, view.used, view.remaining)
+        dollars: list[object] = [None if one is None else to_usd(one) for one in amounts]
+        told: dict[str, object] = dict(zip(("limit", "used", "remaining"), dollars, strict=True))
+        told |= {"kind": "budget", "window": view.window}
+    else:
+        told = {"limit": view.limit, "used": view.used, "remaining": view.remaining}
+        told |= {"kind": "rate", "unit": view.unit, "window_s": Decimal("60.0")}
+    return told | {
+        "scope": view.scope,
+        "id": view.id,
+        "fits": view.fits,
+        "enforced": view.enforced,
+        "degraded": view.degraded,
+        "resets_at": money.moment(view.reset_at_ns),
+    }
 
 
 def test_warn_and_shadow_let_pass_and_tell(ledger: DurableLedger) -> None:

@@ -76,18 +76,6 @@ class TestResolve:
         )
         assert (found.caller, found.limits) == (ALICE, limits)
 
-    async def test_limits_are_worked_out_once_for_each_caller(self) -> None:
-        asked: list[str] = []
-
-        def limits_for(caller: Caller) -> Limits:
-            asked.append(caller.user_id)
-            return Limits()
-
-        stage = resolve(self.RULES, limits_for)
-        for user in ("alice", "bob", "alice", "bob", "alice"):
-            await decided(stage, Decision(), replace(self.BY_APP, claims=Claims(user_id=user)))
-        assert asked == ["alice", "bob"]
-
     async def test_who_is_refused_has_no_limits(self) -> None:
         def never(caller: Caller) -> Limits:
             raise AssertionError

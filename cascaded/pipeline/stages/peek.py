@@ -23,7 +23,7 @@ def peek(ledger: Ledger, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
             return decision
         assert decision.caller is not None
         least = FREE if _begins_free(decision) else LEAST
-        denial = ledger.peek(Demand(menu=(least,), limits=limits)).denial
+        denial = ledger.denied(Demand(menu=(least,), limits=limits))
         return decision if denial is None else explain(denial, decision.caller)
 
     return stage
