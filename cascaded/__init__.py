@@ -6,9 +6,71 @@ Importing this package costs nothing: the client is loaded when it is first name
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cascaded.client import Client as Client
+    from cascaded.client import (
+        APIError,
+        AsyncClient,
+        AsyncHold,
+        AttemptInfo,
+        AuditEntry,
+        AuditPage,
+        Backup,
+        BackupPart,
+        Budget,
+        BudgetExceededError,
+        CascadedError,
+        CascadeResult,
+        CascadeStreamChunk,
+        Check,
+        Client,
+        DaemonUnreachableError,
+        Health,
+        Hold,
+        LimitInfo,
+        Metadata,
+        ModelInfo,
+        ProtocolError,
+        RateLimitedError,
+        Readiness,
+        Receipt,
+        Share,
+        StreamBrokenError,
+        Summary,
+        ToolCall,
+        UnresolvedHold,
+    )
 
-__all__ = ["Client"]
+__all__ = [
+    "APIError",
+    "AsyncClient",
+    "AsyncHold",
+    "AttemptInfo",
+    "AuditEntry",
+    "AuditPage",
+    "Backup",
+    "BackupPart",
+    "Budget",
+    "BudgetExceededError",
+    "CascadeResult",
+    "CascadeStreamChunk",
+    "CascadedError",
+    "Check",
+    "Client",
+    "DaemonUnreachableError",
+    "Health",
+    "Hold",
+    "LimitInfo",
+    "Metadata",
+    "ModelInfo",
+    "ProtocolError",
+    "RateLimitedError",
+    "Readiness",
+    "Receipt",
+    "Share",
+    "StreamBrokenError",
+    "Summary",
+    "ToolCall",
+    "UnresolvedHold",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -7,7 +7,7 @@ import msgspec
 
 from cascaded.cli.show import footer
 from cascaded.client import CascadeStreamChunk, Client
-from cascaded.client.sync import Asked
+from cascaded.client.calls import Asked
 
 
 @click.command()

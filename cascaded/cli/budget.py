@@ -7,8 +7,8 @@ import msgspec
 
 from cascaded.cli.show import JSON, SOCKET, dollars, table
 from cascaded.client import Client
+from cascaded.client.calls import Asked
 from cascaded.client.results import Budget, Check, LimitInfo
-from cascaded.client.sync import Asked
 
 EXIT_NOT_ALLOWED = 3
 

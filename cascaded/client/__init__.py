@@ -1,4 +1,6 @@
-"""The light client: `Client()` talks to the daemon of this host over its Unix socket."""
+"""The light client: `Client()` and `AsyncClient()` talk to the daemon of this host."""
+
+from typing import TYPE_CHECKING
 
 from cascaded.client.errors import (
     APIError,
@@ -10,30 +12,69 @@ from cascaded.client.errors import (
     StreamBrokenError,
 )
 from cascaded.client.results import (
+    AttemptInfo,
     AuditEntry,
     AuditPage,
     Backup,
+    BackupPart,
+    Budget,
     CascadeResult,
     CascadeStreamChunk,
+    Check,
     Health,
+    LimitInfo,
+    Metadata,
+    ModelInfo,
+    Readiness,
+    Receipt,
+    Share,
     Summary,
+    ToolCall,
+    UnresolvedHold,
 )
-from cascaded.client.sync import Client
+from cascaded.client.sync import Client, Hold
+
+if TYPE_CHECKING:
+    from cascaded.client.aio import AsyncClient, AsyncHold
 
 __all__ = [
     "APIError",
+    "AsyncClient",
+    "AsyncHold",
+    "AttemptInfo",
     "AuditEntry",
     "AuditPage",
     "Backup",
+    "BackupPart",
+    "Budget",
     "BudgetExceededError",
     "CascadeResult",
     "CascadeStreamChunk",
     "CascadedError",
+    "Check",
     "Client",
     "DaemonUnreachableError",
     "Health",
+    "Hold",
+    "LimitInfo",
+    "Metadata",
+    "ModelInfo",
     "ProtocolError",
     "RateLimitedError",
+    "Readiness",
+    "Receipt",
+    "Share",
     "StreamBrokenError",
     "Summary",
+    "ToolCall",
+    "UnresolvedHold",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The asynchronous half is loaded when it is first named: asyncio takes its time."""
+    if name in ("AsyncClient", "AsyncHold"):
+        from cascaded.client import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module 'cascaded.client' has no attribute {name!r}")

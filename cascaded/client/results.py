@@ -4,7 +4,6 @@ Members that a newer daemon sends and this version does not know are ignored.
 """
 
 from decimal import Decimal
-from typing import Protocol
 
 import msgspec
 
@@ -94,6 +93,15 @@ class Health(msgspec.Struct, frozen=True):
     version: str
 
 
+class Readiness(msgspec.Struct, frozen=True):
+    """What `/ready` says."""
+
+    ready: bool
+    draining: bool = False
+    in_flight: int = 0
+    """Calls under way."""
+
+
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A name that may be asked for."""
 
@@ -151,6 +159,15 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     degraded: bool
     starts_at: str | None = None
     resets_at: str | None = None
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Money that was set aside."""
+
+    hold: int
+    cost: Decimal
+    state: str = "open"
+    """What was resolved already, or charged after a crash, covers no further call."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,33 +259,3 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     dir: str
     contents: tuple[BackupPart, ...]
     """`ledger`, `usage` and `audit`. Not in it: the configuration, its secrets, and models."""
-
-
-class Hold:
-    """Money held for a call that you make yourself."""
-
-    def __init__(self, id: int, cost: Decimal, resolve: "ResolveHold") -> None:
-        self.id = id
-        self.cost = cost
-        """What is held."""
-        self.receipt: Receipt | None = None
-        """How it was resolved, once it is."""
-        self._resolve = resolve
-
-    def settle(self, cost: Decimal | str | int | None) -> Receipt:
-        """What it really cost; `None`: nobody knows, so it is charged in full."""
-        self.receipt = self._resolve(self.id, cost, release=False)
-        return self.receipt
-
-    def release(self) -> Receipt:
-        """Nothing was sent."""
-        self.receipt = self._resolve(self.id, None, release=True)
-        return self.receipt
-
-
-class ResolveHold(Protocol):
-    """The client's end of a hold."""
-
-    def __call__(self, hold: int, cost: Decimal | str | int | None, *, release: bool) -> Receipt:
-        """Settle or release it."""
-        ...

@@ -1,158 +1,125 @@
-"""The synchronous client, on nothing but the standard library and msgspec."""
+"""The synchronous client: nothing but the standard library, msgspec and h11."""
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from decimal import Decimal
-from http.client import HTTPException, HTTPResponse
-from typing import Literal, TypedDict, TypeVar, Unpack
-from urllib.parse import urlencode
+from functools import wraps
+from typing import Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-import msgspec
-
-from cascaded.client.errors import (
-    APIError,
-    BudgetExceededError,
-    DaemonUnreachableError,
-    ProtocolError,
-    RateLimitedError,
-    StreamBrokenError,
+from cascaded.client import calls
+from cascaded.client.answers import Chunks, Head, refused, result
+from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
+from cascaded.client.connection import (
+    DEFAULT_TIMEOUT_S,
+    DIAL_AGAIN_S,
+    MAX_ANSWER_BYTES,
+    READ_BYTES,
+    Connection,
+    Idle,
+    answering,
+    asking,
+    dial,
+    streaming,
+    where,
 )
-from cascaded.client.results import (
-    AuditPage,
-    Backup,
-    Budget,
-    CascadeResult,
-    CascadeStreamChunk,
-    Check,
-    Health,
-    Hold,
-    ModelInfo,
-    Receipt,
-    Summary,
-    UnresolvedHold,
-)
-from cascaded.client.transport import Transport
-from cascaded.types.places import socket_path
-from cascaded.wire.sse import DONE, SseError, SseReader
+from cascaded.client.errors import ProtocolError
+from cascaded.client.results import CascadeStreamChunk, Held, Receipt
 
-DEFAULT_TIMEOUT_S = 600.0
-_ERROR_STATUS = 400
-_READ_BYTES = 65_536
-MAX_QUOTED_BYTES = 200
-
+P = ParamSpec("P")
 T = TypeVar("T")
-_ERRORS: dict[str, type[APIError]] = {
-    "insufficient_quota": BudgetExceededError,
-    "rate_limited": RateLimitedError,
-}
-Amount = Decimal | str | int
-Query = str | Sequence[Mapping[str, object]]
-StreamMode = Literal["auto", "stream", "buffer"]
 
 
-class _Error(msgspec.Struct):
-    message: str = "the daemon gave no reason"
-    code: str = "unknown"
-    type: str = ""
-    param: str | None = None
+class Method(Generic[P, T]):
+    """A method of `Client` that makes the call which a function of `calls` describes."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, client: "Client", owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: "Client | None", owner: type) -> Self | Callable[P, T]:
+        if client is None:
+            return self
+        describe = self._describe
+
+        @wraps(describe)
+        def method(*args: P.args, **kwargs: P.kwargs) -> T:
+            return client.ask(describe(*args, **kwargs))
+
+        return method
 
 
-class _ErrorBody(msgspec.Struct):
-    error: msgspec.Raw
+class Hold:
+    """Money held for a call that you make yourself."""
 
+    def __init__(self, client: "Client", held: Held) -> None:
+        self.id = held.hold
+        self.cost = held.cost
+        """What is held."""
+        self.state = held.state
+        """`open`; a key that was used before may give one that is not."""
+        self.receipt: Receipt | None = None
+        """How it was resolved, once it is."""
+        self._client = client
 
-class _Amounts(msgspec.Struct, omit_defaults=True):
-    """The members of an error that are money, and so must not pass through a float."""
+    def settle(self, cost: Amount | None) -> Receipt:
+        """What it really cost; `None`: nobody knows, so it is charged in full."""
+        self.receipt = self._client.settle(self.id, cost)
+        return self.receipt
 
-    budget_limit: Decimal | None = None
-    current_spend: Decimal | None = None
-    next_tier_budget: Decimal | None = None
-
-
-class _Models(msgspec.Struct):
-    data: list[ModelInfo]
-
-
-class _Held(msgspec.Struct):
-    hold: int
-    cost: Decimal
-
-
-class _Budgets(msgspec.Struct):
-    budgets: list[Budget]
-
-
-class _Unknowns(msgspec.Struct):
-    holds: list[UnresolvedHold]
-
-
-class Asked(TypedDict, total=False):
-    """What may be asked for beside the query."""
-
-    model: str
-    """A ladder, an alias or a model; `auto` by default."""
-    user_id: str
-    user_tier: str
-    context: Mapping[str, str]
-    """`user_id`, `tier`, `organization` in one."""
-    metadata: Mapping[str, str]
-    """Tags of this call."""
-    quality_mode: str
-    domain: str
-    max_tokens: int
-    max_cost: Decimal | str | int
-    """The most that this call may cost over all attempts, in US dollars. Never a float."""
-    options: Mapping[str, object]
-    """Further chat-completions members: `temperature`, `tools`, `response_format` …"""
+    def release(self) -> Receipt:
+        """Nothing was sent."""
+        self.receipt = self._client.release(self.id)
+        return self.receipt
 
 
 class Client:
-    """The daemon of this host. Safe to share between threads: each has its own connection."""
+    """The daemon of this host. Threads may share one, and a child keeps off its parent's
+    connections after a fork. Methods raise what `cascaded.client.errors` lists."""
 
     def __init__(self, socket: str | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         """`socket`: the daemon's Unix socket; by default `$CASCADED_SOCKET`, else where a daemon
-        without configuration listens."""
-        path = socket or os.environ.get("CASCADED_SOCKET") or socket_path(os.environ, os.getuid())
-        self._transport = Transport(path, timeout_s)
+        without configuration listens. `timeout_s`: how long to wait for the next bytes."""
+        self.socket = where(socket)
+        self.timeout_s = timeout_s
+        self._idle = Idle()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        self._transport.close()
+        """Close the connections that are kept. The next call dials anew."""
+        self._idle.close()
 
-    def run(self, query: Query, **asked: Unpack[Asked]) -> CascadeResult:
-        """Ask, and wait for the whole answer.
-
-        `query` is a text or a list of messages. Raises `APIError` and `DaemonUnreachableError`.
-        """
-        return self._call("POST", "/infer", _body(query, asked), CascadeResult)
+    run = Method(calls.run)
+    check = Method(calls.check)
+    settle = Method(calls.settle)
+    release = Method(calls.release)
+    budgets = Method(calls.budgets)
+    summary = Method(calls.summary)
+    audit = Method(calls.audit)
+    backup = Method(calls.backup)
+    unknowns = Method(calls.unknowns)
+    resolve = Method(calls.resolve)
+    health = Method(calls.health)
+    ready = Method(calls.ready)
+    metrics = Method(calls.metrics)
+    models = Method(calls.models)
 
     def stream(
         self, query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
-    ) -> Iterator[CascadeStreamChunk]:
+    ) -> Generator[CascadeStreamChunk]:
         """Ask, and get the answer as it comes; the last chunk `is_final` and has the metadata.
 
-        Closing the iterator hangs up. Raises `StreamBrokenError` when the answer breaks off.
+        Closing the generator hangs up. Raises `StreamBrokenError` when the answer breaks off.
         """
-        return self._stream(_body(query, asked, stream=True, stream_mode=mode))
-
-    def check(
-        self, query: Query | None = None, *, cost: Amount | None = None, **asked: Unpack[Asked]
-    ) -> Check:
-        """What would happen to this call, and why, for every limit. Takes nothing.
-
-        Give a query as for `run`, or just the `cost` that you have in mind.
-        """
-        if (query is None) == (cost is None):
-            raise TypeError("give either a query or a cost")
-        body = _amount_body(cost, asked) if query is None else _body(query, asked)
-        return self._call("POST", "/check", body, Check)
+        return self.ask_stream(calls.stream(query, mode=mode, **asked))
 
     @contextmanager
     def reserve(
@@ -170,165 +137,112 @@ class Client:
         `hold.release()` if nothing was sent. A block that does neither is charged in full, also
         when it raises: nobody knows what it cost.
         """
-        body = _amount_body(cost, asked, tokens=tokens, expires_in_s=expires_in_s)
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        held = self._call("POST", "/reserve", body, _Held, headers)
-        hold = Hold(held.hold, held.cost, self._resolve_hold)
+        held = calls.reserve(
+            cost,
+            tokens=tokens,
+            expires_in_s=expires_in_s,
+            idempotency_key=idempotency_key,
+            **asked,
+        )
+        hold = Hold(self, self.ask(held))
         try:
             yield hold
         finally:
             if hold.receipt is None:
                 hold.settle(None)
 
-    def budgets(self, scope: str | None = None, id: str | None = None) -> list[Budget]:
-        """How budgets stand: your own, or as an administrator anybody's."""
-        return self._call("GET", _path("/budgets", scope=scope, id=id), None, _Budgets).budgets
+    def ask(self, call: Call[T]) -> T:
+        """Make a call that `cascaded.client.calls` describes."""
+        with self._exchange(call) as (connection, head), answering():
+            return result(call, head, _whole(connection))
 
-    def summary(self, user_id: str | None = None) -> Summary:
-        """What a user spent today, this week and this month: you, or as an administrator anybody,
-        and everybody together when none is named. A call is in it a moment after its end."""
-        return self._call("GET", _path("/summary", user_id=user_id), None, Summary)
+    def ask_stream(self, call: Call[T]) -> Generator[T]:
+        """Make a call whose answer comes in pieces."""
+        with self._exchange(call) as (connection, head):
+            if refused(call, head):
+                with answering():
+                    result(call, head, _whole(connection))
+            chunks = Chunks(call)
+            with streaming():
+                for piece in _pieces(connection):
+                    yield from chunks.feed(piece)
+            chunks.end()
 
-    def audit(self, *, limit: int | None = None, after: str | None = None) -> AuditPage:
-        """Decisions about money and access, the newest first. Administrators.
-
-        At most `limit` of them; `after` is the page's before, to read on.
-        """
-        return self._call("GET", _path("/audit", limit=limit, after=after), None, AuditPage)
-
-    def backup(self, folder: str) -> Backup:
-        """Copy the daemon's state into a folder of its host that is not there yet; an absolute
-        path. Administrators. Returns once the copy is on the disk."""
-        return self._call("POST", "/state/backup", msgspec.json.encode({"dir": folder}), Backup)
-
-    def unknowns(self) -> list[UnresolvedHold]:
-        """Holds that are open, and those charged although nobody knows the bill. Administrators."""
-        return self._call("GET", "/unknowns", None, _Unknowns).holds
-
-    def resolve(self, hold: int, cost: Amount) -> Receipt:
-        """What the provider's bill says of an unknown. Administrators."""
-        body = msgspec.json.encode({"cost": _exact(cost)})
-        return self._call("POST", f"/unknowns/{hold}", body, Receipt)
-
-    def health(self) -> Health:
-        """Whether the daemon answers, and its version."""
-        return self._call("GET", "/health", None, Health)
-
-    def models(self) -> list[ModelInfo]:
-        """Every name that may be asked for."""
-        return self._call("GET", "/v1/models", None, _Models).data
-
-    def _resolve_hold(self, hold: int, cost: Amount | None, *, release: bool) -> Receipt:
-        if release:
-            return self._call("POST", "/release", msgspec.json.encode({"hold": hold}), Receipt)
-        said = {"hold": hold} if cost is None else {"hold": hold, "cost": _exact(cost)}
-        return self._call("POST", "/settle", msgspec.json.encode(said), Receipt)
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None,
-        shape: type[T],
-        headers: Mapping[str, str] | None = None,
-    ) -> T:
-        with self._transport.exchange(method, path, body, headers) as response:
-            content = _rest(response)
-        if response.status >= _ERROR_STATUS:
-            raise _api_error(response, content)
+    @contextmanager
+    def _exchange(self, call: Call[T]) -> Iterator[tuple[Connection, Head]]:
+        """One call and the head of its answer, on a connection that nobody else uses meanwhile.
+        What is left unread closes it."""
+        with asking(self.socket, self.timeout_s):
+            connection, head = self._begin(call)
         try:
-            return msgspec.json.decode(content, type=shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ProtocolError(f"{path} answered in an unknown shape: {error}") from None
+            yield connection, head
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.give(connection)
 
-    def _stream(self, body: bytes) -> Iterator[CascadeStreamChunk]:
-        with self._transport.exchange("POST", "/infer", body) as response:
-            if response.status >= _ERROR_STATUS:
-                raise _api_error(response, _rest(response))
-            for data in _events(response):
-                yield _chunk(data)
+    def _begin(self, call: Call[T]) -> tuple[Connection, Head]:
+        """Send it; once again where a connection that was kept turns out dead and that is safe."""
+        kept = self._idle.take()
+        if kept is not None:
+            try:
+                return kept, _head(kept, call)
+            except ConnectionError:
+                if not kept.may_repeat(call):
+                    raise
+        fresh = self._dial()
+        return fresh, _head(fresh, call)
 
-
-def _path(route: str, **wanted: str | int | None) -> str:
-    """A route and what is asked of it."""
-    said = {name: value for name, value in wanted.items() if value is not None}
-    return f"{route}?{urlencode(said)}" if said else route
-
-
-def _body(query: Query, asked: Asked, **ours: object) -> bytes:
-    """The body of `/infer`. Raises `TypeError` for a cost that is a float: it is not exact."""
-    said = {name: value for name, value in asked.items() if value is not None}
-    if "max_cost" in said:
-        said["max_cost"] = _exact(said["max_cost"])
-    words = {"query": query} if isinstance(query, str) else {"messages": query}
-    return msgspec.json.encode({**words, **said, **ours})
-
-
-def _amount_body(cost: Amount | None, asked: Asked, **ours: object) -> bytes:
-    """The body of `/reserve`, and of a `/check` of an amount."""
-    said = {**asked, **ours, "cost": _exact(cost)}
-    return msgspec.json.encode({name: value for name, value in said.items() if value is not None})
+    def _dial(self) -> Connection:
+        late = time.monotonic() + self.timeout_s
+        while (connection := dial(self.socket)) is None:
+            if time.monotonic() > late:
+                raise TimeoutError
+            time.sleep(DIAL_AGAIN_S)
+        connection.sock.settimeout(self.timeout_s)
+        return connection
 
 
-def _exact(cost: object) -> str:
-    """An amount as text. Raises `TypeError` for floats: they are not exact."""
-    if isinstance(cost, float):
-        raise TypeError("money must be exact: give a Decimal, a string or an int of US dollars")
-    return str(cost)
-
-
-def _rest(response: HTTPResponse) -> bytes:
+def _head(connection: Connection, call: Call[T]) -> Head:
+    """Send a call, and wait until its answer begins. Hangs up when that fails."""
     try:
-        return response.read()
-    except (OSError, HTTPException) as error:
-        raise DaemonUnreachableError(f"the daemon went away as it answered: {error!r}") from error
+        _send(connection, connection.say(call))
+        while (head := connection.head()) is None:
+            connection.hear(connection.sock.recv(READ_BYTES))
+    except BaseException:
+        connection.close()
+        raise
+    return head
 
 
-def _events(response: HTTPResponse) -> Iterator[bytes]:
-    """The data of each event before the end mark. Raises `StreamBrokenError` when there is none."""
-    reader = SseReader()
+def _send(connection: Connection, data: bytes) -> None:
+    """All of it, unless the daemon has heard enough: then its answer says why."""
+    rest = memoryview(data)
     try:
-        while piece := response.read1(_READ_BYTES):
-            for data in reader.feed(piece):
-                if data == DONE:
-                    response.read()
-                    return
-                yield data
-    except (OSError, HTTPException) as error:
-        raise StreamBrokenError(f"the connection broke: {error!r}") from error
-    except SseError as error:
-        raise ProtocolError(f"the stream is not one of this daemon's: {error}") from None
-    raise StreamBrokenError("the stream ended before its last chunk")
+        while rest:
+            sent = connection.sock.send(rest)
+            connection.sent += sent
+            rest = rest[sent:]
+    except ConnectionError:
+        if not connection.sent:
+            raise
 
 
-def _chunk(data: bytes) -> CascadeStreamChunk:
-    try:
-        if b'"error"' in data[:10]:
-            error = msgspec.json.decode(data, type=_ErrorBody).error
-            raise StreamBrokenError(msgspec.json.decode(error, type=_Error).message)
-        return msgspec.json.decode(data, type=CascadeStreamChunk)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"the stream has a chunk of unknown shape: {error}") from None
+def _pieces(connection: Connection) -> Iterator[bytes]:
+    while piece := _piece(connection):
+        yield piece
 
 
-def _api_error(response: HTTPResponse, content: bytes) -> APIError:
-    try:
-        raw = msgspec.json.decode(content, type=_ErrorBody).error
-        error = msgspec.json.decode(raw, type=_Error)
-        details = msgspec.json.decode(raw, type=dict[str, object])
-        details |= msgspec.structs.asdict(msgspec.json.decode(raw, type=_Amounts))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        text = content[:MAX_QUOTED_BYTES].decode(errors="replace")
-        raise ProtocolError(f"status {response.status}, not from this daemon: {text}") from None
-    retry_ms = response.getheader("retry-after-ms")
-    raised = _ERRORS.get(error.code, APIError)
-    return raised(
-        error.message,
-        status=response.status,
-        code=error.code,
-        type=error.type,
-        param=error.param,
-        request_id=response.getheader("x-request-id"),
-        retry_after_s=float(retry_ms) / 1000 if retry_ms else None,
-        details=details,
-    )
+def _piece(connection: Connection) -> bytes:
+    while (piece := connection.piece()) is None:
+        connection.hear(connection.sock.recv(READ_BYTES))
+    return piece
+
+
+def _whole(connection: Connection) -> bytes:
+    body = bytearray()
+    for piece in _pieces(connection):
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise ProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)

@@ -1,0 +1,272 @@
+"""The asynchronous client, for asyncio's loop and uvloop.
+
+It waits with the loop's socket calls and not with streams: a socket between two calls then belongs
+to no loop, so that several loops can share a client, and nothing is read before somebody asks.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import wraps
+from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+
+from cascaded.client import calls
+from cascaded.client.answers import Chunks, Head, refused, result
+from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
+from cascaded.client.connection import (
+    DEFAULT_TIMEOUT_S,
+    DIAL_AGAIN_S,
+    MAX_ANSWER_BYTES,
+    READ_BYTES,
+    Connection,
+    Idle,
+    answering,
+    asking,
+    dial,
+    streaming,
+    where,
+)
+from cascaded.client.errors import ProtocolError
+from cascaded.client.results import CascadeStreamChunk, Held, Receipt
+
+MAX_CONNECTIONS = 100
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Method(Generic[P, T]):
+    """A method of `AsyncClient` that makes the call which a function of `calls` describes."""
+
+    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+        self._describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: None, owner: type) -> Self: ...
+    @overload
+    def __get__(
+        self, client: "AsyncClient", owner: type
+    ) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(
+        self, client: "AsyncClient | None", owner: type
+    ) -> Self | Callable[P, Coroutine[Any, Any, T]]:
+        if client is None:
+            return self
+        describe = self._describe
+
+        @wraps(describe)
+        async def method(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await client.ask(describe(*args, **kwargs))
+
+        return method
+
+
+class AsyncHold:
+    """Money held for a call that you make yourself."""
+
+    def __init__(self, client: "AsyncClient", held: Held) -> None:
+        self.id = held.hold
+        self.cost = held.cost
+        """What is held."""
+        self.state = held.state
+        """`open`; a key that was used before may give one that is not."""
+        self.receipt: Receipt | None = None
+        """How it was resolved, once it is."""
+        self._client = client
+
+    async def settle(self, cost: Amount | None) -> Receipt:
+        """What it really cost; `None`: nobody knows, so it is charged in full."""
+        self.receipt = await self._client.settle(self.id, cost)
+        return self.receipt
+
+    async def release(self) -> Receipt:
+        """Nothing was sent."""
+        self.receipt = await self._client.release(self.id)
+        return self.receipt
+
+
+class AsyncClient:
+    """The daemon of this host, for asyncio: what `Client` does, awaited. Cancelling a call hangs
+    up. Methods raise what `cascaded.client.errors` lists."""
+
+    def __init__(
+        self,
+        socket: str | None = None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        """`socket` and `timeout_s` as for `Client`. `max_connections`: how many calls of one loop
+        may be under way at once; further ones wait their turn."""
+        self.socket = where(socket)
+        self.timeout_s = timeout_s
+        self.max_connections = max_connections
+        self._idle = Idle()
+        self._turns: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept. The next call dials anew."""
+        self._idle.close()
+
+    run = Method(calls.run)
+    check = Method(calls.check)
+    settle = Method(calls.settle)
+    release = Method(calls.release)
+    budgets = Method(calls.budgets)
+    summary = Method(calls.summary)
+    audit = Method(calls.audit)
+    backup = Method(calls.backup)
+    unknowns = Method(calls.unknowns)
+    resolve = Method(calls.resolve)
+    health = Method(calls.health)
+    ready = Method(calls.ready)
+    metrics = Method(calls.metrics)
+    models = Method(calls.models)
+
+    def stream(
+        self, query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
+    ) -> AsyncGenerator[CascadeStreamChunk]:
+        """Ask, and get the answer as it comes; the last chunk `is_final` and has the metadata.
+
+        Closing the generator (`contextlib.aclosing`) hangs up. Raises `StreamBrokenError` when the
+        answer breaks off.
+        """
+        return self.ask_stream(calls.stream(query, mode=mode, **asked))
+
+    @asynccontextmanager
+    async def reserve(
+        self,
+        cost: Amount,
+        *,
+        tokens: int = 0,
+        expires_in_s: float | None = None,
+        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> AsyncIterator[AsyncHold]:
+        """Hold the most that a call of your own can cost, and settle it when the block ends.
+
+        In the block `await hold.settle(real_cost)` once the provider has told it, or
+        `await hold.release()` if nothing was sent. A block that does neither is charged in full,
+        also when it raises or is cancelled: nobody knows what it cost.
+        """
+        held = calls.reserve(
+            cost,
+            tokens=tokens,
+            expires_in_s=expires_in_s,
+            idempotency_key=idempotency_key,
+            **asked,
+        )
+        hold = AsyncHold(self, await self.ask(held))
+        try:
+            yield hold
+        finally:
+            if hold.receipt is None:
+                await hold.settle(None)
+
+    async def ask(self, call: Call[T]) -> T:
+        """Make a call that `cascaded.client.calls` describes."""
+        async with self._exchange(call) as (connection, head):
+            with answering():
+                return result(call, head, await self._whole(connection))
+
+    async def ask_stream(self, call: Call[T]) -> AsyncGenerator[T]:
+        """Make a call whose answer comes in pieces."""
+        async with self._exchange(call) as (connection, head):
+            if refused(call, head):
+                with answering():
+                    result(call, head, await self._whole(connection))
+            chunks = Chunks(call)
+            with streaming():
+                while piece := await self._piece(connection):
+                    for chunk in chunks.feed(piece):
+                        yield chunk
+            chunks.end()
+
+    @asynccontextmanager
+    async def _exchange(self, call: Call[T]) -> AsyncIterator[tuple[Connection, Head]]:
+        """One call and the head of its answer, on a connection that nobody else uses meanwhile.
+        What is left unread closes it."""
+        async with self._turn():
+            with asking(self.socket, self.timeout_s):
+                connection, head = await self._begin(call)
+            try:
+                yield connection, head
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.give(connection)
+
+    async def _begin(self, call: Call[T]) -> tuple[Connection, Head]:
+        """Send it; once again where a connection that was kept turns out dead and that is safe."""
+        kept = self._idle.take()
+        if kept is not None:
+            try:
+                return kept, await self._head(kept, call)
+            except ConnectionError:
+                if not kept.may_repeat(call):
+                    raise
+        fresh = await self._dial()
+        return fresh, await self._head(fresh, call)
+
+    async def _dial(self) -> Connection:
+        async with asyncio.timeout(self.timeout_s):
+            while (connection := dial(self.socket)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(DIAL_AGAIN_S)
+        return connection
+
+    async def _head(self, connection: Connection, call: Call[T]) -> Head:
+        """Send a call, and wait until its answer begins. Hangs up when that fails."""
+        try:
+            await self._send(connection, connection.say(call))
+            while (head := connection.head()) is None:
+                await self._hear(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return head
+
+    async def _send(self, connection: Connection, data: bytes) -> None:
+        """All of it, unless the daemon has heard enough: then its answer says why."""
+        with suppress(BlockingIOError):
+            connection.sent = connection.sock.send(data)  # as a rule it takes all at once
+        rest = memoryview(data)[connection.sent :]
+        if rest:
+            connection.sent = len(data)
+            with suppress(ConnectionError):
+                async with asyncio.timeout(self.timeout_s):
+                    await asyncio.get_running_loop().sock_sendall(connection.sock, rest)
+
+    async def _hear(self, connection: Connection) -> None:
+        async with asyncio.timeout(self.timeout_s):
+            loop = asyncio.get_running_loop()
+            connection.hear(await loop.sock_recv(connection.sock, READ_BYTES))
+
+    async def _piece(self, connection: Connection) -> bytes:
+        while (piece := connection.piece()) is None:
+            await self._hear(connection)
+        return piece
+
+    async def _whole(self, connection: Connection) -> bytes:
+        body = bytearray()
+        while piece := await self._piece(connection):
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise ProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+        return bytes(body)
+
+    def _turn(self) -> asyncio.Semaphore:
+        """Of this loop: a semaphore serves only one."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._turns:
+            self._turns = {
+                known: turn for known, turn in self._turns.items() if not known.is_closed()
+            }
+            self._turns[loop] = asyncio.Semaphore(self.max_connections)
+        return self._turns[loop]

@@ -1,0 +1,263 @@
+"""What can be asked of the daemon: each call described once, for both clients. No I/O.
+
+A `Call[T]` says what is sent and how the answer becomes a `T`; `Client` and `AsyncClient` carry it
+there. To add a call:
+
+1. Put what it answers into `results.py`, as a frozen `msgspec.Struct`. Members that were added
+   later have defaults, and what is one of several words is a `str`: an older or newer daemon may
+   leave out or say something else.
+2. Add a function here. Its arguments are the caller's, its docstring is theirs too, and it returns
+   a `Call` made by `_get` or `_post`. Amounts of money go through `_exact`, `None` is left out.
+3. Add the line `name = Method(calls.name)` to `Client`, and the same line to `AsyncClient`.
+   Arguments and result are known to type checkers from the function.
+
+`tests/unit/test_client_calls.py` holds the two clients and this file together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import Generic, Literal, TypedDict, TypeVar, Unpack
+from urllib.parse import urlencode
+
+import msgspec
+
+from cascaded.client.results import (
+    AuditPage,
+    Backup,
+    Budget,
+    CascadeResult,
+    CascadeStreamChunk,
+    Check,
+    Health,
+    Held,
+    ModelInfo,
+    Readiness,
+    Receipt,
+    Summary,
+    UnresolvedHold,
+)
+
+_NOT_READY = 503
+
+T = TypeVar("T")
+Amount = Decimal | str | int
+Query = str | Sequence[Mapping[str, object]]
+StreamMode = Literal["auto", "stream", "buffer"]
+
+
+class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """One call: what to send, and how to read what comes back."""
+
+    method: str
+    path: str
+    read: Callable[[bytes], T]
+    """The body as a value; of a stream, the data of one event. Raises `msgspec.DecodeError` and
+    `UnicodeDecodeError`."""
+    body: bytes | None = None
+    headers: Mapping[str, str] = {}
+    repeatable: bool = False
+    """Sending it twice does no more than sending it once."""
+    answers: tuple[int, ...] = ()
+    """Statuses from 400 on that are answers to this call and not errors."""
+
+
+class Asked(TypedDict, total=False):
+    """What may be asked for beside the query."""
+
+    model: str
+    """A ladder, an alias or a model; `auto` by default."""
+    user_id: str
+    user_tier: str
+    context: Mapping[str, str]
+    """`user_id`, `tier`, `organization` in one."""
+    metadata: Mapping[str, str]
+    """Tags of this call."""
+    quality_mode: str
+    domain: str
+    max_tokens: int
+    max_cost: Decimal | str | int
+    """The most that this call may cost over all attempts, in US dollars. Never a float."""
+    options: Mapping[str, object]
+    """Further chat-completions members: `temperature`, `tools`, `response_format` …"""
+
+
+# --- the calls -----------------------------------------------------------------------------------
+
+
+def run(query: Query, **asked: Unpack[Asked]) -> Call[CascadeResult]:
+    """Ask, and wait for the whole answer.
+
+    `query` is a text or a list of messages.
+    """
+    return _post("/infer", _json(CascadeResult), _asking(query, asked))
+
+
+def stream(
+    query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
+) -> Call[CascadeStreamChunk]:
+    """Ask for an answer in pieces."""
+    body = {**_asking(query, asked), "stream": True, "stream_mode": mode}
+    return _post("/infer", _json(CascadeStreamChunk), body)
+
+
+def check(
+    query: Query | None = None, *, cost: Amount | None = None, **asked: Unpack[Asked]
+) -> Call[Check]:
+    """What would happen to this call, and why, for every limit. Takes nothing.
+
+    Give a query as for `run`, or just the `cost` that you have in mind.
+    """
+    if query is not None and cost is None:
+        body = _asking(query, asked)
+    elif cost is not None and query is None:
+        body = {**asked, "cost": _exact(cost)}
+    else:
+        raise TypeError("give either a query or a cost")
+    return _post("/check", _json(Check), body, repeatable=True)
+
+
+def reserve(
+    cost: Amount,
+    *,
+    tokens: int = 0,
+    expires_in_s: float | None = None,
+    idempotency_key: str | None = None,
+    **asked: Unpack[Asked],
+) -> Call[Held]:
+    """Hold an amount. The same key gives the same hold."""
+    body = {**asked, "cost": _exact(cost), "tokens": tokens, "expires_in_s": expires_in_s}
+    return _post("/reserve", _json(Held), body, key=idempotency_key)
+
+
+def settle(hold: int, cost: Amount | None) -> Call[Receipt]:
+    """What the call of a hold really cost; `None`: nobody knows, so it is charged in full."""
+    body = {"hold": hold, "cost": None if cost is None else _exact(cost)}
+    return _post("/settle", _json(Receipt), body)
+
+
+def release(hold: int) -> Call[Receipt]:
+    """The call of a hold was not made: all of it is given back."""
+    return _post("/release", _json(Receipt), {"hold": hold})
+
+
+def budgets(scope: str | None = None, id: str | None = None) -> Call[list[Budget]]:
+    """How budgets stand: your own, or as an administrator anybody's."""
+    return _get("/budgets", lambda body: _json(_Budgets)(body).budgets, scope=scope, id=id)
+
+
+def summary(user_id: str | None = None) -> Call[Summary]:
+    """What a user spent today, this week and this month: you, or as an administrator anybody,
+    and everybody together when none is named. A call is in it a moment after its end."""
+    return _get("/summary", _json(Summary), user_id=user_id)
+
+
+def audit(*, limit: int | None = None, after: str | None = None) -> Call[AuditPage]:
+    """Decisions about money and access, the newest first. Administrators.
+
+    At most `limit` of them; `after` is the page's before, to read on.
+    """
+    return _get("/audit", _json(AuditPage), limit=limit, after=after)
+
+
+def backup(folder: str) -> Call[Backup]:
+    """Copy the daemon's state into a folder of its host that is not there yet; an absolute path.
+    Administrators. Returns once the copy is on the disk."""
+    return _post("/state/backup", _json(Backup), {"dir": folder})
+
+
+def unknowns() -> Call[list[UnresolvedHold]]:
+    """Holds that are open, and those charged although nobody knows the bill. Administrators."""
+    return _get("/unknowns", lambda body: _json(_Unknowns)(body).holds)
+
+
+def resolve(hold: int, cost: Amount) -> Call[Receipt]:
+    """What the provider's bill says of an unknown. Administrators."""
+    return _post(f"/unknowns/{hold}", _json(Receipt), {"cost": _exact(cost)})
+
+
+def health() -> Call[Health]:
+    """Whether the daemon answers, and its version."""
+    return _get("/health", _json(Health))
+
+
+def ready() -> Call[Readiness]:
+    """Whether calls are taken now: not before the daemon has started, nor while it shuts down."""
+    return _get("/ready", _json(Readiness), answers=(_NOT_READY,))
+
+
+def metrics() -> Call[str]:
+    """The scrape for Prometheus, in its text format."""
+    return _get("/metrics", bytes.decode)
+
+
+def models() -> Call[list[ModelInfo]]:
+    """Every name that may be asked for."""
+    return _get("/v1/models", lambda body: _json(_Models)(body).data)
+
+
+# --- how they are put together -------------------------------------------------------------------
+
+
+class _Budgets(msgspec.Struct):
+    budgets: list[Budget]
+
+
+class _Unknowns(msgspec.Struct):
+    holds: list[UnresolvedHold]
+
+
+class _Models(msgspec.Struct):
+    data: list[ModelInfo]
+
+
+def _get(
+    route: str,
+    read: Callable[[bytes], T],
+    *,
+    answers: tuple[int, ...] = (),
+    **wanted: str | int | None,
+) -> Call[T]:
+    """A look at something; `wanted` is the query."""
+    said = urlencode({name: value for name, value in wanted.items() if value is not None})
+    path = f"{route}?{said}" if said else route
+    return Call(method="GET", path=path, read=read, repeatable=True, answers=answers)
+
+
+def _post(
+    route: str,
+    read: Callable[[bytes], T],
+    body: Mapping[str, object],
+    *,
+    key: str | None = None,
+    repeatable: bool = False,
+) -> Call[T]:
+    """A call with a body; one with an idempotency `key` may be repeated."""
+    said = {name: value for name, value in body.items() if value is not None}
+    return Call(
+        method="POST",
+        path=route,
+        read=read,
+        body=msgspec.json.encode(said),
+        headers={} if key is None else {"Idempotency-Key": key},
+        repeatable=repeatable or key is not None,
+    )
+
+
+def _json(shape: type[T]) -> Callable[[bytes], T]:
+    """Reads a body of this shape."""
+    return partial(msgspec.json.decode, type=shape)
+
+
+def _asking(query: Query, asked: Asked) -> dict[str, object]:
+    """The body of `/infer`."""
+    words = {"query": query} if isinstance(query, str) else {"messages": query}
+    cap = asked.get("max_cost")
+    return {**words, **asked, "max_cost": None if cap is None else _exact(cap)}
+
+
+def _exact(cost: object) -> str:
+    """An amount as text. Raises `TypeError` for floats: they are not exact."""
+    if isinstance(cost, float):
+        raise TypeError("money must be exact: give a Decimal, a string or an int of US dollars")
+    return str(cost)

@@ -1,0 +1,118 @@
+"""The calls that both clients share: what they send, and that neither client forgot one."""
+
+import inspect
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from cascaded.client import AsyncClient, Client, aio, calls, sync
+from cascaded.client.calls import Call
+
+DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
+    name: value
+    for name, value in vars(calls).items()
+    if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_"
+}
+WRITTEN_OUT = {"stream", "reserve"}
+"""Methods that are more than one call and its answer."""
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_both_clients_can_ask_for_everything(client: type) -> None:
+    offered = {
+        name: value._describe
+        for name, value in vars(client).items()
+        if isinstance(value, sync.Method | aio.Method)
+    }
+    wanted = {name: call for name, call in DESCRIBED.items() if name not in WRITTEN_OUT}
+    assert offered == wanted
+    assert all(callable(getattr(client, name)) for name in WRITTEN_OUT)
+    for name, value in offered.items():
+        assert getattr(client, name).__doc__ == value.__doc__
+        assert value.__doc__
+
+
+@pytest.mark.parametrize("client", [Client("/d.sock"), AsyncClient("/d.sock")])
+def test_methods_explain_themselves(client: Client | AsyncClient) -> None:
+    """As `help(client.audit)` and editors see them."""
+    assert inspect.signature(client.audit) == inspect.signature(calls.audit)
+    assert client.audit.__name__ == "audit"
+    assert inspect.iscoroutinefunction(client.audit) == isinstance(client, AsyncClient)
+
+
+def test_the_clients_take_the_same_words() -> None:
+    for name in WRITTEN_OUT:
+        words = [
+            list(inspect.signature(getattr(client, name)).parameters.items())[1:]
+            for client in (Client, AsyncClient)
+        ]
+        assert words[0] == words[1] == list(inspect.signature(DESCRIBED[name]).parameters.items())
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "path", "body"),
+    [
+        (calls.budgets(), "GET", "/budgets", None),
+        (calls.budgets("user", "a&b=c ü"), "GET", "/budgets?scope=user&id=a%26b%3Dc+%C3%BC", None),
+        (calls.audit(limit=0), "GET", "/audit?limit=0", None),
+        (calls.settle(7, None), "POST", "/settle", {"hold": 7}),
+        (calls.settle(7, 0), "POST", "/settle", {"hold": 7, "cost": "0"}),
+        (calls.resolve(7, Decimal("1E-2")), "POST", "/unknowns/7", {"cost": "0.01"}),
+        (calls.check(cost="0.5"), "POST", "/check", {"cost": "0.5"}),
+        (
+            calls.run("Hi", user_id="u", max_cost=Decimal("0.10")),
+            "POST",
+            "/infer",
+            {"query": "Hi", "user_id": "u", "max_cost": "0.10"},
+        ),
+        (
+            calls.stream([{"role": "user"}]),
+            "POST",
+            "/infer",
+            {"messages": [{"role": "user"}], "stream": True, "stream_mode": "auto"},
+        ),
+    ],
+)
+def test_what_is_sent(call: Call[Any], method: str, path: str, body: object) -> None:
+    assert (call.method, call.path) == (method, path)
+    assert body == (None if call.body is None else msgspec.json.decode(call.body))
+
+
+def test_what_may_be_sent_twice() -> None:
+    """Looks, questions that take nothing, and what carries a key; nothing that costs."""
+    given: dict[str, list[Any]] = {"run": ["Hi"], "stream": ["Hi"], "check": ["Hi"]}
+    given |= {"reserve": [1], "settle": [7, 1], "release": [7], "resolve": [7, 1], "backup": ["/b"]}
+    once = {"run", "stream", "reserve", "settle", "release", "resolve", "backup"}
+    for name, describe in DESCRIBED.items():
+        assert describe(*given.get(name, [])).repeatable == (name not in once), name
+    keyed = calls.reserve(1, idempotency_key="k")
+    assert keyed.repeatable
+    assert keyed.headers == {"Idempotency-Key": "k"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: calls.run("Hi", max_cost=not_exact()),
+        lambda: calls.reserve(not_exact()),
+        lambda: calls.settle(1, not_exact()),
+        lambda: calls.resolve(1, not_exact()),
+        lambda: calls.check(cost=not_exact()),
+    ],
+)
+def test_a_float_is_no_amount(ask: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="Decimal, a string or an int"):
+        ask()
+
+
+def not_exact() -> Any:
+    return 0.01
+
+
+@pytest.mark.parametrize("asked", [{}, {"query": "Hi", "cost": 1}])
+def test_a_check_is_of_one_thing(asked: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="either a query or a cost"):
+        calls.check(**asked)
