@@ -7,7 +7,7 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test torture check fmt prices bench clean
+.PHONY: demo test torture check fmt prices reference bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
@@ -38,6 +38,9 @@ fmt: $(STAMPS)/checks ## Put everything into shape
 
 prices: $(STAMPS)/core $(STAMPS)/checks ## Build the price snapshot anew from the lists of the day
 	PYTHONPATH=. $(BIN)/python scripts/build_prices.py
+
+reference: $(STAMPS)/core ## Write docs/reference anew from the code
+	PYTHONPATH=. $(BIN)/python scripts/build_reference.py
 
 bench: $(STAMPS)/core $(STAMPS)/checks ## The daemon beside a bare pass-through; the quality rules
 	$(BIN)/python -m benches.overhead

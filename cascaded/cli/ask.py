@@ -5,7 +5,7 @@ import sys
 import click
 import msgspec
 
-from cascaded.cli.show import footer
+from cascaded.cli.show import JSON, SOCKET, footer
 from cascaded.client import CascadeStreamChunk, Client
 from cascaded.client.calls import Asked
 
@@ -16,8 +16,8 @@ from cascaded.client.calls import Asked
 @click.option("--max-tokens", type=int, help="Bound on the answer's length.")
 @click.option("--max-cost", metavar="USD", help="The most that the answer may cost.")
 @click.option("--stream", is_flag=True, help="Print the answer as it comes.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answer and its metadata as JSON.")
-@click.option("--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket.")
+@JSON
+@SOCKET
 def ask(
     question: str | None,
     model: str,

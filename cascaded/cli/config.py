@@ -1,36 +1,95 @@
 """`cascaded config`: what the configuration says, and what is wrong with it."""
 
-import click
+import os
+from pathlib import Path
+from typing import NoReturn
 
-from cascaded.cli.serve import EXIT_CONFIG, read_config
-from cascaded.config import explain
+import click
+import msgspec
+
+from cascaded.cli.serve import EXIT_CONFIG, examined, told
+from cascaded.cli.show import JSON
+from cascaded.config import Mistake, effective, explain, reference, rows, schema
+from cascaded.types.environment import Variable
+from cascaded.types.places import config_path
 
 
 @click.group()
 def config() -> None:
-    """Check the configuration, or show the effective one."""
+    """Check the configuration, show the effective one, or begin a new one."""
 
 
-FILE = click.argument("file", required=False, envvar="CASCADED_CONFIG")
-
-
-@config.command()
-@FILE
-def check(file: str | None) -> None:
-    """Explain every mistake in FILE, with its line. Ends with 78 when there are any."""
-    from cascaded.daemon import StartError
-    from cascaded.daemon import check as check_models
-
-    try:
-        check_models(read_config(file, search=True))
-    except StartError as error:
-        click.echo(str(error), err=True)
-        raise click.exceptions.Exit(EXIT_CONFIG) from None
-    click.echo("no mistakes")
+FILE = click.argument("file", required=False, envvar=Variable.CONFIG)
 
 
 @config.command()
 @FILE
-def show(file: str | None) -> None:
+@JSON
+def check(file: str | None, as_json: bool) -> None:
+    """Explain every mistake in FILE, with its line. Ends with 78 when there are any.
+
+    Warnings tell what is valid and most likely not meant; they do not count.
+    """
+    from cascaded.daemon import faults
+
+    found = examined(file, search=True)
+    if isinstance(found, list):
+        _end(found, as_json=as_json)
+    mistakes = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
+    _end([*found.warnings, *mistakes], as_json=as_json)
+
+
+def _end(told_of: list[Mistake], *, as_json: bool) -> NoReturn:
+    wrong = any(one.severity == "mistake" for one in told_of)
+    if as_json:
+        click.echo(msgspec.json.encode(told_of))
+    else:
+        told(told_of)
+        if not wrong:
+            click.echo("no mistakes")
+    raise click.exceptions.Exit(EXIT_CONFIG if wrong else 0)
+
+
+@config.command()
+@FILE
+@click.option("--origin", is_flag=True, help="Tell of each value where it comes from.")
+@JSON
+def show(file: str | None, origin: bool, as_json: bool) -> None:
     """Print the effective configuration, defaults included, secrets hidden."""
-    click.echo(explain(read_config(file, search=True)), nl=False)
+    found = examined(file, search=True)
+    if isinstance(found, list):
+        told(found)
+        raise click.exceptions.Exit(EXIT_CONFIG)
+    if not as_json:
+        click.echo(explain(found.config, found.origins if origin else None), nl=False)
+    elif origin:
+        click.echo(msgspec.json.encode(list(rows(found.config, found.origins))))
+    else:
+        click.echo(msgspec.json.encode(effective(found.config)))
+
+
+@config.command()
+@FILE
+@click.option("--preset", type=click.Choice(sorted(schema.PRESETS)), help="What it begins with.")
+def init(file: str | None, preset: str | None) -> None:
+    """Write a commented FILE to begin with; `-` prints it. What is there is never overwritten.
+
+    Without FILE it is the usual place.
+    """
+    text = reference.starter(preset)
+    name = file or config_path(os.environ)
+    if name == "-":
+        click.echo(text, nl=False)
+        return
+    if name is None:
+        raise click.UsageError("there is no usual place here: name a file")
+    path = Path(name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x") as begun:
+            begun.write(text)
+    except FileExistsError:
+        raise click.ClickException(f"{path} is there already; it was left alone") from None
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
+    click.echo(path)

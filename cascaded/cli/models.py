@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from cascaded.cli.show import MIB
+from cascaded.cli.show import JSON, MIB
 from cascaded.models.catalogue import MODELS, ModelFile, UnknownModelError, find
 from cascaded.models.folder import Finding, listing, models_folder, verify
 from cascaded.models.pull import OnProgress, Progress, PullError, make_sources, pull
@@ -23,14 +23,14 @@ def models() -> None:
 
 
 @models.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def list_models(as_json: bool) -> None:
     """Show which models there are and which are here."""
     _print(listing(models_folder(os.environ)), as_json=as_json)
 
 
 @models.command("verify")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def verify_models(as_json: bool) -> None:
     """Hash every model that is here and compare with its pinned sha256."""
     folder = models_folder(os.environ)

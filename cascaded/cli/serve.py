@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
-from cascaded.config import Config, load
+from cascaded.cli.show import CONFIG
+from cascaded.config import Config, Loaded, Mistake, examine
 from cascaded.types.places import config_path
 
 EXIT_CONFIG = 78
@@ -14,7 +15,7 @@ EXIT_CONFIG = 78
 
 
 @click.command()
-@click.option("--config", "-c", metavar="FILE", envvar="CASCADED_CONFIG", help="The TOML file.")
+@CONFIG
 @click.option("--zero-config", is_flag=True, help="Use the defaults, whatever file there is.")
 @click.option("--socket", metavar="PATH", help="Listen here instead of where the config says.")
 @click.option("--state", metavar="DIR", help="Keep the ledger here instead.")
@@ -40,6 +41,16 @@ def read_config(path: str | None, *, search: bool) -> Config:
 
     Prints every mistake and ends the process when there are any.
     """
+    found = examined(path, search=search)
+    if isinstance(found, Loaded):
+        return found.config
+    told(found)
+    raise click.exceptions.Exit(EXIT_CONFIG)
+
+
+def examined(path: str | None, *, search: bool) -> Loaded | list[Mistake]:
+    """What there is to say of that config. Raises `ClickException` for a file that cannot be
+    read."""
     if path is None and search:
         usual = config_path(os.environ)
         path = usual if usual and Path(usual).is_file() else None
@@ -47,14 +58,16 @@ def read_config(path: str | None, *, search: bool) -> Config:
         text = Path(path).read_bytes() if path is not None else b""
     except OSError as error:
         raise click.ClickException(f"cannot read {path}: {error.strerror}") from None
-    loaded = load(
+    return examine(
         text,
-        source_name=path or "(no file)",
+        file=Path(path) if path is not None else None,
         env=os.environ,
-        read_file=lambda file: file.read_bytes(),
+        read_file=Path.read_bytes,
+        mode_of=lambda file: file.stat().st_mode,
     )
-    if isinstance(loaded, Config):
-        return loaded
-    for mistake in loaded:
+
+
+def told(mistakes: list[Mistake]) -> None:
+    """Print mistakes, one a line."""
+    for mistake in mistakes:
         click.echo(str(mistake), err=True)
-    raise click.exceptions.Exit(EXIT_CONFIG)

@@ -6,10 +6,14 @@ from decimal import Decimal
 import click
 
 from cascaded.client.results import Metadata
+from cascaded.types.environment import Variable
 
 MIB = 1024 * 1024
 SOCKET = click.option(
-    "--socket", metavar="PATH", envvar="CASCADED_SOCKET", help="The daemon's socket."
+    "--socket", metavar="PATH", envvar=Variable.SOCKET, help="The daemon's socket."
+)
+CONFIG = click.option(
+    "--config", "-c", metavar="FILE", envvar=Variable.CONFIG, help="The TOML file."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

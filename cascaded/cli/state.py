@@ -6,7 +6,7 @@ import click
 import msgspec
 
 from cascaded.cli.serve import read_config
-from cascaded.cli.show import JSON, MIB, SOCKET, table
+from cascaded.cli.show import CONFIG, JSON, MIB, SOCKET, table
 from cascaded.client import Client
 
 
@@ -17,7 +17,7 @@ def state() -> None:
 
 @state.command()
 @click.argument("folder", metavar="[DIR]", required=False)
-@click.option("--config", "-c", metavar="FILE", envvar="CASCADED_CONFIG", help="The TOML file.")
+@CONFIG
 @JSON
 def verify(folder: str | None, config: str | None, as_json: bool) -> None:
     """Read all of a backup DIR, or of the state of a daemon that is stopped.

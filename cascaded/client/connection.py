@@ -16,6 +16,7 @@ import h11
 from cascaded.client.answers import MAX_QUOTED_BYTES, Head
 from cascaded.client.calls import Call
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
+from cascaded.types.environment import Variable
 from cascaded.types.places import socket_path
 
 DEFAULT_TIMEOUT_S = 600.0
@@ -158,7 +159,7 @@ class Idle:
 def where(given: str | None) -> str:
     """The daemon's socket: as given, else `$CASCADED_SOCKET`, else where a daemon without
     configuration listens."""
-    return given or os.environ.get("CASCADED_SOCKET") or socket_path(os.environ, os.getuid())
+    return given or os.environ.get(Variable.SOCKET) or socket_path(os.environ, os.getuid())
 
 
 def dial(path: str) -> Connection | None:

@@ -12,6 +12,7 @@ from cascaded.config.schema import (
     DEFAULT_LADDER,
     EMBEDDED,
     LADDER_PREFIX,
+    PRESETS,
     Config,
     Embedded,
     Ladder,
@@ -40,8 +41,9 @@ def complete(config: Config, document: Node, socket: str, state_dir: str | None)
 
     `socket` and `state_dir` are the paths for a daemon whose file names none.
     """
+    config = _with_preset(config, document)
     server = config.server if config.server.socket else _with(config.server, socket=socket)
-    built_in = not _names(document, "models")
+    built_in = config.preset is None and not _names(document, "models")
     models = BUILT_IN_MODELS if built_in else config.models
     ladders = config.ladders
     if built_in and not _names(document, "ladders"):
@@ -60,6 +62,14 @@ def complete(config: Config, document: Node, socket: str, state_dir: str | None)
         tiers=_frozen({name: _preset(name, tier) for name, tier in config.tiers.items()}),
         cascade=config.cascade if prompt_set else _with(config.cascade, max_prompt_bytes=longest),
     )
+
+
+def _with_preset(config: Config, document: Node) -> Config:
+    """Under what stands in the document, what its preset says."""
+    for (table, name), value in PRESETS.get(config.preset or "", {}).items():
+        if not document.has((table, name)):
+            config = _with(config, **{table: _with(getattr(config, table), **{name: value})})
+    return config
 
 
 def _named(name: str, model: Model) -> Model:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from cascaded.config.mistakes import quoted_key
+from cascaded.config.mistakes import KeyPath, dotted, quoted_key
+from cascaded.config.origins import Origins
 from cascaded.config.schema import Config
 from cascaded.types.secret import Secret
 
@@ -18,28 +19,44 @@ class _Entries(dict[str, Any]):
     """A table of tables with names of the operator's choice: an empty one says something too."""
 
 
-def explain(config: Config) -> str:
-    """It as TOML that can be loaded again, and gives the same."""
-    return "\n".join(_table(effective(config), ())).strip() + "\n"
+def explain(config: Config, origins: Origins | None = None) -> str:
+    """It as TOML that can be loaded again, and gives the same; with `origins` each line tells
+    where its value comes from."""
+    return "\n".join(_table(effective(config), (), origins)).strip() + "\n"
+
+
+def rows(config: Config, origins: Origins) -> Iterator[dict[str, Any]]:
+    """Every setting alone: its `key`, its `value`, and its `origin`."""
+    for path, value in _leaves(effective(config), ()):
+        yield {"key": dotted(path), "value": value, "origin": origins.of(path)}
+
+
+def _leaves(settings: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def effective(config: Config) -> dict[str, Any]:
     """It as plain data (`dict`, `list`, `str`, `int`, `float`, `bool`): amounts as exact decimal
     texts, secrets as references, settings without a value left out."""
-    plain = _plain(config)
-    assert isinstance(plain, dict)
-    return plain
+    whole = plain(config)
+    assert isinstance(whole, dict)
+    return whole
 
 
-def _plain(value: object) -> Any:
+def plain(value: object) -> Any:
+    """One value as plain data."""
     if isinstance(value, msgspec.Struct):
         return _settings(value)
     if isinstance(value, Mapping):
-        return _Entries({key: _plain(entry) for key, entry in value.items()})
+        return _Entries({key: plain(entry) for key, entry in value.items()})
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, Decimal):
         return f"{value:f}"
     return value.source if isinstance(value, Secret) else value
@@ -53,26 +70,33 @@ def _settings(struct: msgspec.Struct) -> dict[str, Any]:
         value = getattr(struct, name)
         overruled = name in _OVERRULED and getattr(struct, _OVERRULED[name])
         if value is not None and not overruled:
-            settings[key] = _plain(value)
+            settings[key] = plain(value)
     return settings
 
 
 def _table(
-    settings: Mapping[str, Any], path: tuple[str, ...], *, named: bool = False
+    settings: Mapping[str, Any],
+    path: tuple[str, ...],
+    origins: Origins | None,
+    *,
+    named: bool = False,
 ) -> Iterator[str]:
-    plain = {name: value for name, value in settings.items() if not isinstance(value, dict)}
-    if path and (plain or named):
+    scalars = {name: value for name, value in settings.items() if not isinstance(value, dict)}
+    if path and (scalars or named):
         yield f"\n[{'.'.join(map(_key, path))}]"
-    for name, value in plain.items():
-        yield f"{_key(name)} = {_value(value)}"
+    for name, value in scalars.items():
+        origin = f"  # {origins.of((*path, name))}" if origins else ""
+        yield f"{_key(name)} = {toml_value(value)}{origin}"
     for name, value in settings.items():
         if isinstance(value, dict):
-            yield from _table(value, (*path, name), named=isinstance(settings, _Entries))
+            named = isinstance(settings, _Entries)
+            yield from _table(value, (*path, name), origins, named=named)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A plain value as TOML writes it."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(toml_value, value))}]"
     if isinstance(value, bool):
         return str(value).lower()
     return _string(value) if isinstance(value, str) else repr(value)

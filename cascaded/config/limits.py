@@ -41,7 +41,7 @@ class _LimitRelations:
 
     def check(self) -> None:
         self._check_zone(("limits", "zone"), self._config.limits.zone)
-        for path, table in _tables(self._config.limits):
+        for path, table in tables(self._config.limits):
             self._check_table(path, table)
         for name, tier in self._config.tiers.items():
             self._check_tier(("tiers", name), tier)
@@ -158,7 +158,7 @@ class _LimitRelations:
                 )
 
 
-def _tables(limits: Limits) -> Iterator[tuple[KeyPath, LimitTable]]:
+def tables(limits: Limits) -> Iterator[tuple[KeyPath, LimitTable]]:
     """Every table of limits, and where it stands."""
     yield ("limits", "global"), limits.global_
     yield ("limits", "runs"), limits.runs

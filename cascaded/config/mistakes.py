@@ -4,6 +4,7 @@ import difflib
 import json
 import re
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 import msgspec
 
@@ -36,9 +37,13 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
     expected: str = ""
     suggestion: str = ""
     """A valid word near to what stands there."""
+    severity: Literal["mistake", "warning"] = "mistake"
+    """A warning is valid, and most likely not meant."""
 
     def __str__(self) -> str:
-        text = f"{self.source}:{self.line}: " + (f"{self.key}: " if self.key else "") + self.message
+        warning = "warning: " if self.severity == "warning" else ""
+        where = f"{self.source}:{self.line}: {warning}" + (f"{self.key}: " if self.key else "")
+        text = where + self.message
         if self.expected and not (
             self.suggestion and len(self.expected) > MAX_EXPECTED_BESIDE_SUGGESTION
         ):
@@ -49,7 +54,13 @@ class Mistake(msgspec.Struct, frozen=True, kw_only=True):
 class Report:
     """Gathers mistakes, one for each key: what follows from a first one only confuses."""
 
-    def __init__(self, source: str, line_of: Callable[[KeyPath], int]) -> None:
+    def __init__(
+        self,
+        source: str,
+        line_of: Callable[[KeyPath], int],
+        severity: Literal["mistake", "warning"] = "mistake",
+    ) -> None:
+        self._severity = severity
         self._source = source
         self._line_of = line_of
         self._mistakes: list[Mistake] = []
@@ -71,6 +82,7 @@ class Report:
                     message=message,
                     expected=expected,
                     suggestion=suggestion or "",
+                    severity=self._severity,
                 )
             )
 

@@ -63,6 +63,12 @@ class _Relations:
 
     def check(self) -> None:
         self._check_server()
+        if self._config.preset and not self._models:
+            self._report.add(
+                ("preset",),
+                f"{shown(self._config.preset)} brings no models of its own, and none are named",
+                "tables [providers.NAME], [models.NAME] and [ladders.NAME]",
+            )
         for name, provider in self._config.providers.items():
             if isinstance(provider, OpenAICompatible):
                 self._check_upstream(("providers", name), provider)
@@ -112,7 +118,7 @@ class _Relations:
             bare_port = tcp.removeprefix(":")
             near = f"{LOOPBACK}:{bare_port}" if bare_port.isdecimal() else f"{LOOPBACK}:8080"
             self._report.add(path, f"{shown(tcp)} is not host:port", expected, near)
-        elif not _is_loopback(address[1].strip("[]")):
+        elif not is_loopback(address[1].strip("[]")):
             self._report.add(
                 path,
                 f"{shown(tcp)} is not only for this machine",
@@ -347,7 +353,8 @@ def _is_sensitive(header: str, value: str) -> bool:
     return header.lower() in _SENSITIVE_HEADERS or looks_secret(value)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, by its name or address alone."""
     if host == "localhost":
         return True
     try:

@@ -7,7 +7,7 @@ from here. Names end in their unit. A setting that may be left out and has no de
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -703,9 +703,22 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     first rung of every ladder."""
 
 
+PRESETS: Mapping[str, Mapping[tuple[str, str], Any]] = MappingProxyType(
+    {
+        "production": MappingProxyType(
+            {("quality", "mode"): "fast", ("records", "retention_days"): 365}
+        )
+    }
+)
+"""What a preset sets, by table and setting. With one there are no models but those of the file."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. Mappings are read-only."""
 
+    preset: Literal["production"] | None = None
+    """What the settings begin with. `production`: no models but those that the file names, `fast`
+    quality, records kept for a year. What stands in the file goes over it."""
     server: Server = Server()
     """Where the daemon listens and how much it takes on."""
     log: Log = Log()
@@ -743,6 +756,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Customer plans, the least first. By default none."""
     access: Access = Access()
     """Whose word counts, and who may administer."""
+
+    @classmethod
+    def for_production(cls, **settings: Any) -> Self:
+        """The preset `production`, with tables of one's own in place of its."""
+        preset = "production"
+        tables = {name: getattr(cls(), name) for name, _ in PRESETS[preset]}
+        for (table, name), value in PRESETS[preset].items():
+            tables[table] = msgspec.structs.replace(tables[table], **{name: value})
+        return cls(**{"preset": preset, **tables, **settings})
 
     def tier_configs(self) -> dict[str, TierConfig]:
         """Every tier, whole, its cheap class put in place."""

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cascaded.config.mistakes import nearest, shown
+from cascaded.types.environment import Variable
 from cascaded.types.secret import Secret
 
 MAX_SECRET_BYTES = 8 * 1024
-CREDENTIALS = "CREDENTIALS_DIRECTORY"
-"""Set by systemd for services with `LoadCredential=`."""
 REFERENCE = '"env:NAME", "file:/path" or "credential:NAME"'
 _SCHEMES = ("env", "file", "credential")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_LIKE_A_VARIABLE = re.compile(r"[A-Z]{2,16}(_[A-Z]{2,16}){1,4}")
+"""Nothing that a key could be: letters alone, in words."""
 _CREDENTIAL = re.compile(r"(?!\.)[A-Za-z0-9._@-]{1,255}")
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 
@@ -79,10 +80,10 @@ class Vault:
                 "what follows credential: is not the name of a credential",
                 "credential: and letters, digits and . _ @ -",
             )
-        folder = self._env.get(CREDENTIALS, "")
+        folder = self._env.get(Variable.CREDENTIALS_DIRECTORY, "")
         if not folder:
             return Unresolved(
-                f"there are no credentials here: {CREDENTIALS} is not set",
+                f"there are no credentials here: {Variable.CREDENTIALS_DIRECTORY} is not set",
                 f"a systemd service with LoadCredential={name}:/path",
             )
         return self._read(Path(folder, name))
@@ -117,10 +118,14 @@ def _not_a_reference(text: str, variable: str) -> Unresolved:
     if shell:
         suggestion = f"env:{shell[1] or shell[2]}"
         return Unresolved("variables of a shell are not expanded", suggestion=suggestion)
-    scheme, colon, _ = text.partition(":")
+    if _LIKE_A_VARIABLE.fullmatch(text):
+        return Unresolved("a variable's name alone is not looked up", suggestion=f"env:{text}")
+    scheme, colon, rest = text.partition(":")
     near = nearest(scheme, _SCHEMES) if colon else None
     if near:
-        return Unresolved(f"unknown kind of reference {shown(scheme)}", suggestion=f"{near}:…")
+        name = rest if _LIKE_A_VARIABLE.fullmatch(rest) else "…"
+        message = f"unknown kind of reference {shown(scheme)}"
+        return Unresolved(message, suggestion=f"{near}:{name}")
     return Unresolved(
         "a secret may not stand in the file: put it in the environment, a file or a credential",
         suggestion=f"env:{variable}",

@@ -15,6 +15,7 @@ from msgspec import inspect
 
 from cascaded.config.kinds import (
     AMOUNT,
+    ANY_NAME,
     KIND_WORDS,
     bare,
     config_type,
@@ -23,8 +24,9 @@ from cascaded.config.kinds import (
     homes,
     within,
 )
+from cascaded.config.meant import KEYS, WORDS, familiar
 from cascaded.config.mistakes import KeyPath, Report, clipped, dotted, listed, quoted_key, shown
-from cascaded.config.schema import Config
+from cascaded.config.schema import Config, ScopeLimits, TagLimits
 from cascaded.config.secrets import Unresolved, Vault
 from cascaded.config.toml import Node
 from cascaded.types.money import MoneyError, parse_usd, parse_usd_per_mtok
@@ -34,6 +36,12 @@ _MONEY: Mapping[str, Callable[[str], int]] = {
     "usd": parse_usd,
     "usd_per_mtok": parse_usd_per_mtok,
 }
+MIN_PERCENT, PERCENT = 2, 100
+_NUMBERS = (inspect.IntType, inspect.FloatType)
+_WITH_UNIT = re.compile(r"\s*[+-]?[0-9][0-9_.]*\s*([A-Za-z%/]{0,12})\s*")
+_WITH_SIGN = re.compile(r"\s*(?:\$|USD|US\$)\s*([0-9]+(?:\.[0-9]{1,9})?)\s*")
+_BY_ID: Mapping[type, str] = {ScopeLimits: "ids", TagLimits: "values"}
+"""Tables whose single ones stand in a table below."""
 MAX_SHOWN_PLACES = 4
 """Tables that a misplaced key may belong to; more of them are not told."""
 
@@ -96,7 +104,14 @@ class _Reader:
         """The value, or `_BAD` with its mistake in the report."""
         core, extra = bare(kind)
         if node.kind not in self._tomls.get(type(core), ("string",)):
-            return self._bad(path, f"it is {KIND_WORDS[node.kind]}", expectation(kind))
+            if isinstance(core, inspect.DictType) and node.kind == "array":
+                expected = f"a table [{dotted(path)}.{ANY_NAME}] for each"
+                return self._bad(path, "it is a list", expected)
+            message = f"it is {KIND_WORDS[node.kind]}"
+            quoted = node.kind == "string" and isinstance(core, _NUMBERS)
+            if quoted and _WITH_UNIT.fullmatch(str(node.value)):
+                message = "a number takes neither quotes nor a unit"
+            return self._bad(path, message, expectation(kind))
         return self._readers[type(core)](core, _Setting(node, path, kind, extra))
 
     def _bad(
@@ -137,7 +152,9 @@ class _Reader:
             at = (*path, name)
             scalar = entries[name].kind != "table"
             places = self._homes.get(name, ()) if scalar else ()
-            near = None if places else self._report.nearest(name, valid)
+            near = familiar(name, KEYS, valid)
+            if near is None and not places:
+                near = self._report.nearest(name, valid)
             if near:
                 meant.add(near)
                 self._report.add(at, "unknown key", f"one of {', '.join(valid)}", near)
@@ -145,6 +162,9 @@ class _Reader:
                 more = " …" if len(places) > MAX_SHOWN_PLACES else ""
                 under = " or ".join(places[:MAX_SHOWN_PLACES])
                 self._report.add(at, "unknown key", f"it under {under}{more}")
+            elif kind.cls in _BY_ID and not scalar:
+                whole = f"[{dotted((*path, _BY_ID[kind.cls], name))}]"
+                self._report.add(at, "single ones stand in a table of their own", whole)
             elif scalar or path not in self._named or not _has_settings(kind):
                 self._report.add(at, "unknown key", f"one of {', '.join(valid)}")
             else:
@@ -224,7 +244,7 @@ class _Reader:
 
     def _unknown_word(self, path: KeyPath, word: str, valid: Iterable[str]) -> Any:
         words = list(valid)
-        near = self._report.nearest(word, words)
+        near = familiar(word, WORDS, words) or self._report.nearest(word, words)
         return self._bad(path, f"unknown value {shown(word)}", listed(words), near)
 
     def _boolean(self, _kind: inspect.BoolType, at: _Setting) -> Any:
@@ -241,14 +261,18 @@ class _Reader:
     ) -> Any:
         if math.isfinite(value) and within(value, kind.ge, kind.le):
             return value
-        return self._bad(at.path, f"{clipped(str(at.node.value))} is out of bounds", at.expected)
+        share = kind.ge == 0 and kind.le == 1 and MIN_PERCENT <= value <= PERCENT
+        near = f"{value / PERCENT:g}" if share else None
+        message = f"{clipped(str(at.node.value))} is out of bounds"
+        return self._bad(at.path, message, at.expected, near)
 
     def _money(self, _kind: inspect.DecimalType, at: _Setting) -> Any:
         text = str(at.node.value)
         try:
             _MONEY[at.extra["money"]](text)
         except MoneyError as fault:
-            return self._bad(at.path, str(fault), AMOUNT)
+            signed = _WITH_SIGN.fullmatch(text)
+            return self._bad(at.path, str(fault), AMOUNT, signed[1] if signed else None)
         return Decimal(text)
 
     def _secret(self, _kind: inspect.CustomType, at: _Setting) -> Any:

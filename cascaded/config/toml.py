@@ -4,6 +4,7 @@ Lines and values come from one parser (`_core.toml_tree`), so they cannot disagr
 library's knows no lines, reads floats in binary and stops at the first error.
 """
 
+import codecs
 import re
 from typing import NamedTuple, cast
 
@@ -35,7 +36,15 @@ _MEANINGS = tuple(
         (_NO_VALUE, r"[^0-9+-]", "a text needs quotes", "the value in double quotes"),
         ("unexpected leading zero", "", "a number begins with a zero", "none, or double quotes"),
         ("too few unicode|missing escaped", "", "a backslash begins an escape", "two of them"),
+        ("invalid key-value pair", r"\{", "this looks like JSON", "TOML: name = value"),
+        (
+            "invalid unquoted key|extra `=`|key with no value",
+            r"<{7}|={7}|={6}|>{7}",
+            "a mark of a merge that was not finished",
+            "one of the two sides",
+        ),
         ("invalid unquoted key|key with no value", ":", "a colon after a key", "="),
+        ("invalid unquoted key", r"[^\s<>]", "a name needs quotes here", "it in double quotes"),
         ("duplicate key", "", "it stands here twice", "it once"),
     )
 )
@@ -117,7 +126,8 @@ def _decoded(text: str | bytes, source: str) -> str | Mistake:
         return text.decode()
     except UnicodeDecodeError as fault:
         line = text.count(b"\n", 0, fault.start) + 1
-        message = "the text is not UTF-8"
+        wide = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        message = f"the text is {'UTF-16' if wide else 'not UTF-8'}"
         return Mistake(source=source, line=line, key="", message=message, expected="UTF-8")
 
 

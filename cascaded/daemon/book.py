@@ -1,8 +1,9 @@
 """The book of models: the configuration's names, with what the price catalogue knows of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -15,7 +16,7 @@ from cascaded.policy.pricing import Catalogue, CatalogueEntry
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
-from cascaded.types.model import Ladder, Model, Rung
+from cascaded.types.model import Ladder, Model, Price, Rung
 
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
@@ -25,16 +26,51 @@ FindPrice = Callable[[str, str], CatalogueEntry | None]
 """What the catalogue knows of a provider's model, by their names."""
 
 
-def check(config: Config) -> None:
-    """What the config's own check cannot see: models that the price catalogue does not know.
+class Fault(NamedTuple):
+    """A setting that cannot be used, and why."""
 
-    Raises `StartError`.
-    """
-    model_book(config, prices_today(config, SystemClock()))
+    path: tuple[str, ...]
+    message: str
+
+
+def faults(config: Config) -> list[Fault]:
+    """What the config's own check cannot see: models that the price catalogue does not know."""
+    return list(_faults(config, prices_today(config, SystemClock())))
+
+
+def _faults(config: Config, find_price: FindPrice) -> Iterator[Fault]:
+    for name, model in config.models.items():
+        if model.reference_model and find_price("", model.reference_model) is None:
+            yield Fault(
+                ("models", name, "reference_model"),
+                f"the price catalogue has no {model.reference_model!r}; name it with its seller,"
+                " such as 'openai/gpt-4o'",
+            )
+    for name, ladder in config.ladders.items():
+        for rung in dict.fromkeys(ladder.rungs):
+            model = config.models[rung]
+            if _price(model, find_price(model.provider, model.upstream_name or rung)) is None:
+                # Every call of the ladder would be refused.
+                yield Fault(
+                    ("ladders", name),
+                    f"the price of '{rung}' at provider '{model.provider}' is not known; in"
+                    f' [models."{rung}"] give input_usd_per_mtok and output_usd_per_mtok, or'
+                    " `free = true`, or correct its upstream_name",
+                )
+
+
+def _price(settings: schema.Model, known: CatalogueEntry | None) -> Price | None:
+    """A declared price, else the catalogue's; fees that no token bound limits cannot be held."""
+    return settings.price or (None if known is None or known.fees_unbounded else known.price)
 
 
 def model_book(config: Config, find_price: FindPrice) -> ModelBook:
-    """The config's names, with what the price catalogue knows of their models."""
+    """The config's names, with what the price catalogue knows of their models.
+
+    Raises `StartError` for the first of its `faults`.
+    """
+    for fault in _faults(config, find_price):
+        raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
     models = {name: _model(name, settings, find_price) for name, settings in config.models.items()}
     ladders = {
         name: Ladder(
@@ -50,8 +86,6 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         )
         for name, settings in config.ladders.items()
     }
-    for ladder in ladders.values():
-        _check_priced(ladder)
     upstreams = tuple(
         name
         for name, settings in config.providers.items()
@@ -63,18 +97,6 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         aliases=config.routes(),
         undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, find_price)),
     )
-
-
-def _check_priced(ladder: Ladder) -> None:
-    """Raises `StartError` for a rung without a price: every call of the ladder would be refused."""
-    for rung in ladder.rungs:
-        if rung.model.price is None:
-            raise StartError(
-                f"ladders.{ladder.name}: the price of '{rung.model.name}' at provider"
-                f" '{rung.model.provider}' is not known; in [models.\"{rung.model.name}\"] give"
-                " input_usd_per_mtok and output_usd_per_mtok, or `free = true`, or correct its"
-                " upstream_name"
-            )
 
 
 SELLERS_BY_HOST = {
@@ -115,18 +137,12 @@ def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
         seller=settings.provider, name=upstream_name
     )
     reference = find_price("", settings.reference_model) if settings.reference_model else None
-    if settings.reference_model and reference is None:
-        raise StartError(
-            f"models.{name}.reference_model: the price catalogue has no"
-            f" {settings.reference_model!r}; name it with its seller, such as 'openai/gpt-4o'"
-        )
     capabilities = settings.capabilities
     return Model(
         name=name,
         provider=settings.provider,
         upstream_name=upstream_name,
-        # Fees that no token bound limits cannot be held, so only a declared price will do.
-        price=settings.price or (None if known.fees_unbounded else known.price),
+        price=_price(settings, known),
         reference_price=settings.reference_price or (reference.price if reference else None),
         reference_name=settings.reference_model or "declared",
         vocabulary=settings.tokenizer_file or settings.vocabulary or vocabulary_of(upstream_name),

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.models.catalogue import MODELS, ModelFile
+from cascaded.types.environment import Variable
 
 HASH_CHUNK_BYTES = 1024 * 1024
 PARTIAL_FOLDER = ".partial"
@@ -39,11 +40,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def models_folder(environ: Mapping[str, str]) -> Path:
     """`$CASCADED_MODELS`, else systemd's cache folder, else `$XDG_CACHE_HOME/cascaded/models`,
     else `~/.cache/cascaded/models`. A relative path in the last three is ignored."""
-    if own := environ.get("CASCADED_MODELS"):
+    if own := environ.get(Variable.MODELS):
         return Path(own).expanduser().absolute()
-    if (service := environ.get("CACHE_DIRECTORY", "").partition(":")[0]).startswith("/"):
+    if (service := environ.get(Variable.CACHE_DIRECTORY, "").partition(":")[0]).startswith("/"):
         return Path(service, "models")
-    cache = environ.get("XDG_CACHE_HOME", "")
+    cache = environ.get(Variable.XDG_CACHE_HOME, "")
     base = Path(cache) if cache.startswith("/") else Path("~/.cache").expanduser()
     return base / "cascaded" / "models"
 

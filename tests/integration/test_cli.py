@@ -248,6 +248,70 @@ def test_config_show_gives_it_back_without_secrets(config: Path, tmp_path: Path)
     assert invoke("config", "show", str(again)).stdout == shown.stdout
 
 
+def test_config_check_as_json(config: Path) -> None:
+    assert json.loads(invoke("config", "check", str(config), "--json").stdout) == []
+    config.write_text("[server]\nsoket = 1\n[ladders.l]\nrungs = ['m']\n")
+    result = invoke("config", "check", str(config), "--json")
+    assert result.exit_code == 78
+    first, second = json.loads(result.stdout)
+    assert (first["line"], first["key"], first["suggestion"]) == (2, "server.soket", "socket")
+    assert (second["key"], second["severity"]) == ("ladders.l.rungs[0]", "mistake")
+
+
+def test_config_check_tells_all_that_the_catalogue_does_not_know(config: Path) -> None:
+    text = config.read_text()
+    config.write_text(
+        text + '[models.own]\nprovider = "fake"\n[models.odd]\nprovider = "fake"\nfree = true\n'
+        'reference_model = "nobody/nothing"\n[ladders.own]\nrungs = ["own"]\n'
+    )
+    result = invoke("config", "check", str(config))
+    assert result.exit_code == 78
+    line = text.count("\n")
+    first, second = result.stderr.splitlines()
+    assert f":{line + 6}: models.odd.reference_model: the price catalogue has no" in first
+    assert f":{line + 7}: ladders.own: the price of 'own' at provider 'fake' is not" in second
+
+
+def test_config_check_warns(config: Path) -> None:
+    config.chmod(0o666)
+    result = invoke("config", "check", str(config))
+    assert (result.exit_code, result.stdout) == (0, "no mistakes\n")
+    assert f"{config}:1: warning: everybody on this machine may write this file" in result.stderr
+
+
+def test_config_show_with_origins_and_as_json(config: Path) -> None:
+    shown = invoke("config", "show", str(config), "--origin").stdout
+    assert f'api_key = "env:FAKE_KEY"  # {config}:' in shown
+    assert 'level = "info"  # default' in shown
+    whole = json.loads(invoke("config", "show", str(config), "--json").stdout)
+    rows = json.loads(invoke("config", "show", str(config), "--json", "--origin").stdout)
+    assert whole["log"]["level"] == "info"
+    assert {"key": "log.level", "value": "info", "origin": "default"} in rows
+    assert "sk-very-secret" not in shown + str(whole) + str(rows)
+    config.write_text("oops = 1\n")
+    assert invoke("config", "show", str(config)).exit_code == 78
+
+
+def test_config_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = invoke("config", "init")
+    usual = tmp_path / ".config" / "cascaded" / "cascaded.toml"
+    assert begun.stdout == f"{usual}\n"
+    assert usual.read_text() == invoke("config", "init", "-").stdout
+    assert invoke("config", "check").stdout == "no mistakes\n"
+    usual.write_text("# mine\n")
+    again = invoke("config", "init")
+    assert (again.exit_code, usual.read_text()) == (1, "# mine\n")
+    assert "is there already" in again.stderr
+    assert invoke("config", "init", "/proc/none/c.toml").exit_code == 1
+    own = tmp_path / "own.toml"
+    assert invoke("config", "init", str(own), "--preset", "production").exit_code == 0
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    assert invoke("config", "check", str(own)).stdout == "no mistakes\n"
+    for name in ("HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name)
+    assert "name a file" in invoke("config", "init").stderr
+
+
 def test_which_config_is_meant(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "smollm2-135m-instruct" in invoke("config", "show").stdout, "nothing is configured"
     usual = config.parent / ".config" / "cascaded" / "cascaded.toml"
