@@ -1,6 +1,7 @@
 """The log: one JSON object a line."""
 
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import BinaryIO, Literal
 
@@ -15,6 +16,7 @@ from cascaded.types.secret import Secret
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
+MAX_CAUSES = 8
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
 
@@ -24,16 +26,34 @@ def _redact(value: object) -> str:
     return "[secret]" if isinstance(value, Secret) else f"[{type(value).__name__}]"
 
 
+def _causes(fault: BaseException) -> Iterator[BaseException]:
+    """The exception, what it was raised from, and so on."""
+    link: BaseException | None = fault
+    for _ in range(MAX_CAUSES):
+        if link is None:
+            return
+        yield link
+        link = link.__cause__ or link.__context__
+
+
+def _where(fault: BaseException) -> str:
+    return f"{type(fault).__name__}:\n{''.join(traceback.format_tb(fault.__traceback__))}"
+
+
 class JsonLog:
     """Writes lines to a stream; as a `ports.Sink`, one for every finished request."""
 
     def __init__(self, stream: BinaryIO, clock: Clock, *, level: Level, prompts: bool) -> None:
-        self._stream = stream
+        self.turn_to(stream, level=level, prompts=prompts)
         self._clock = clock
-        self._threshold = LEVELS.index(level)
-        self._prompts = prompts
         self._lost = 0
         self._encode = msgspec.json.Encoder(enc_hook=_redact).encode
+
+    def turn_to(self, stream: BinaryIO, *, level: Level, prompts: bool) -> None:
+        """From now on write there, and so much."""
+        self._stream = stream
+        self._threshold = LEVELS.index(level)
+        self._prompts = prompts
 
     def write(self, level: Level, event: str, **fields: object) -> None:
         """One line, if the level is high enough.
@@ -54,9 +74,10 @@ class JsonLog:
             self._lost = 0
 
     def fault(self, request_id: str, fault: BaseException) -> None:
-        """A bug, with its traceback (which shows code, never values)."""
-        trace = "".join(traceback.format_exception(fault))
-        self.write("error", "fault", request_id=request_id, traceback=trace)
+        """A bug, with its traceback, which shows code. Not the exception's own words, nor those
+        of its causes: they may quote a prompt or a key."""
+        chain = "".join(_where(one) for one in _causes(fault))
+        self.write("error", "fault", request_id=request_id, traceback=chain)
 
     def record(self, request: Request, outcome: Outcome) -> None:
         """See `ports.Sink.record`."""

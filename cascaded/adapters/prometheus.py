@@ -59,6 +59,12 @@ class PrometheusMetrics:
         self.requests = Counter(
             "cascaded_requests", "Calls by how they ended.", ["status"], registry=registry
         )
+        self._turned_away = Counter(
+            "cascaded_turned_away",
+            "Requests refused before the pipeline, by the error's code.",
+            ["code"],
+            registry=registry,
+        )
         self.attempts = Counter(
             "cascaded_attempts",
             "Calls made to providers.",
@@ -113,6 +119,10 @@ class PrometheusMetrics:
             self._saved.inc(end.saved_nano_usd / NANO_PER_USD)
             if end.answered_by and end.answered_by.rung > 0:
                 self._escalated.inc()
+
+    def turned_away(self, code: str) -> None:
+        """A request was refused at the door, with this code of the error table."""
+        self._turned_away.labels(code).inc()
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The exposition in the format that the `Accept` header asks for, and its type."""

@@ -49,6 +49,7 @@ ERRORS: dict[str, Kind] = {
     "call_timeout": Kind(504, "api_error"),
     "records_unavailable": Kind(503, "api_error"),
     "backup_failed": Kind(503, "api_error"),
+    "config_invalid": Kind(422, "invalid_request_error"),
     "ledger_full": Kind(503, "overloaded_error", retry=True),
     "ledger_unavailable": Kind(503, "api_error"),
     "overloaded": Kind(503, "overloaded_error", retry=True),

@@ -51,6 +51,10 @@ class OutsideHold(msgspec.Struct, frozen=True):
     """Monotonic."""
 
 
+OutsideHolds = dict[int, OutsideHold]
+"""By the hold's number."""
+
+
 class Desk:
     """Holds that were handed out, and the routes that take them back."""
 
@@ -64,7 +68,9 @@ class Desk:
         explain: Explain,
         deciding: Sequence[Stage],
         audit: Audit,
+        holds: OutsideHolds,
     ) -> None:
+        """`holds` is what was handed out: it outlives this desk's configuration."""
         self._audit = audit
         self._ledger = ledger
         self._clock = clock
@@ -72,7 +78,7 @@ class Desk:
         self._limits_for = limits_for
         self._explain = explain
         self._deciding = deciding
-        self._holds: dict[int, OutsideHold] = {}
+        self._holds = holds
 
     async def check(self, incoming: Incoming) -> web.Response:
         """`POST /check`: what would happen to this call, and why, for every limit. A prompt as

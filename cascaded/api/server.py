@@ -1,13 +1,17 @@
-"""The one route table, and the bracket around every call: limits, identity, errors in shape."""
+"""The one route table, and the bracket around every call: limits, identity, errors in shape.
+
+Every request reads once which `Services` are in force, and stays with them to its end.
+"""
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import msgspec
 from aiohttp import web
+from aiohttp.web_urldispatcher import AbstractResource
 
 from cascaded.api.auth import Gate
 from cascaded.api.dialects.base import Dialect, Incoming
@@ -33,6 +37,8 @@ MAX_ARRIVING = 256
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Call = Callable[[Incoming], Awaitable[web.StreamResponse]]
+Pick = Callable[["Services"], Call]
+"""Who answers a route, of the services in force."""
 LEDGER_DOWN = Refusal(
     code="ledger_unavailable",
     message="The ledger cannot write to its disk, so nothing is spent. The operator must look.",
@@ -64,10 +70,17 @@ class Status(msgspec.Struct):
     """Bodies that are still on their way."""
 
 
+class Tally(msgspec.Struct):
+    """How many requests are with one configuration's services; those are closed after the last."""
+
+    in_flight: int = 0
+
+
 class Services(msgspec.Struct, frozen=True, kw_only=True):
-    """What the handlers need; made by the composition root."""
+    """What the handlers need under one configuration; made by the composition root."""
 
     version: str
+    tally: Tally
     pipeline: Pipeline
     desk: Desk
     records: Records
@@ -84,86 +97,111 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """The scrape's body and content type, for an `Accept` header."""
     metrics_without_key: bool
     log_fault: Callable[[str, BaseException], None]
+    count_refusal: Callable[[str], None]
+    """Told the code of every request that is refused before the pipeline, which counts its own."""
 
 
-def application(services: Services) -> web.Application:
+Current = Callable[[], Services]
+"""The services in force."""
+
+
+def application(current: Current) -> web.Application:
     """The daemon's HTTP application."""
-    # One byte more than allowed, so that our own check refuses with our own words.
-    app = web.Application(client_max_size=services.limits.max_body_bytes + 1)
-    desk = services.desk
-    calls: dict[tuple[str, str], Call] = {
-        ("POST", "/chat/completions"): partial(_converse, services, OpenAIChat()),
-        ("POST", "/infer"): partial(_converse, services, Native()),
-        ("POST", "/check"): desk.check,
-        ("POST", "/reserve"): desk.reserve,
-        ("POST", "/settle"): desk.settle,
-        ("POST", "/release"): desk.release,
-        ("GET", "/budgets"): desk.budgets,
-        ("GET", "/summary"): services.records.summary,
+    app = web.Application(client_max_size=0)  # bodies are measured here, in our own words
+    calls: dict[tuple[str, str], Pick] = {
+        ("POST", "/chat/completions"): lambda now: partial(_converse, now, OpenAIChat()),
+        ("POST", "/infer"): lambda now: partial(_converse, now, Native()),
+        ("POST", "/check"): lambda now: now.desk.check,
+        ("POST", "/reserve"): lambda now: now.desk.reserve,
+        ("POST", "/settle"): lambda now: now.desk.settle,
+        ("POST", "/release"): lambda now: now.desk.release,
+        ("GET", "/budgets"): lambda now: now.desk.budgets,
+        ("GET", "/summary"): lambda now: now.records.summary,
     }
-    administration: dict[tuple[str, str], Call] = {
-        ("GET", "/unknowns"): desk.unknowns,
-        ("POST", "/unknowns/{hold}"): desk.resolve,
-        ("GET", "/audit"): services.records.audit,
-        ("POST", "/state/backup"): services.upkeep.backup,
+    administration: dict[tuple[str, str], Pick] = {
+        ("GET", "/unknowns"): lambda now: now.desk.unknowns,
+        ("POST", "/unknowns/{hold}"): lambda now: now.desk.resolve,
+        ("GET", "/audit"): lambda now: now.records.audit,
+        ("POST", "/state/backup"): lambda now: now.upkeep.backup,
+        ("POST", "/reload"): lambda now: now.upkeep.reload,
     }
     views = {
-        "/health": _viewing(services, _health, open_to_all=True),
-        "/ready": _viewing(services, _ready),
-        "/metrics": _viewing(services, _metrics, open_to_all=services.metrics_without_key),
-        "/models": _viewing(services, _models),
+        "/health": _viewing(current, _health, open_to_all=lambda _: True),
+        "/ready": _viewing(current, _ready),
+        "/metrics": _viewing(current, _metrics, open_to_all=lambda now: now.metrics_without_key),
+        "/models": _viewing(current, _models),
     }
     for prefix in ("", "/v1"):
-        for (method, path), call in calls.items():
-            app.router.add_route(method, prefix + path, _admitting(services, call))
-        for (method, path), call in administration.items():
-            handler = _admitting(services, partial(_administering, services, path, call))
+        for (method, path), pick in calls.items():
+            app.router.add_route(method, prefix + path, _admitting(current, pick))
+        for (method, path), pick in administration.items():
+            handler = _admitting(current, partial(_for_administrators, path, pick))
             app.router.add_route(method, prefix + path, handler)
         for path, view in views.items():
             app.router.add_get(prefix + path, view)
-    known = {resource.canonical for resource in app.router.resources()}
-    app.router.add_route("*", "/{path:.*}", partial(_nothing_here, services, frozenset(known)))
+    known = tuple(app.router.resources())
+    app.router.add_route("*", "/{path:.*}", partial(_nothing_here, current, known))
     return app
 
 
-def _admitting(services: Services, call: Call) -> Handler:
-    """The bracket around a call: identity, load, the body read within its limits."""
-    limits, status = services.limits, services.status
+def _admitting(current: Current, pick: Pick) -> Handler:
+    """The handler of a call: it belongs to the services in force when its head has arrived."""
 
     async def handle(http: web.Request) -> web.StreamResponse:
-        received_ns = services.clock.monotonic_ns()
-        request_id = _request_id(services, http)
-        principal = services.gate.principal(http)
-        if isinstance(principal, Refusal):
-            return error_response(principal, request_id)
-        if status.draining or status.in_flight >= limits.max_concurrency:
-            return error_response(_busy(services), request_id)
-        body = await _body(http, services)
-        if isinstance(body, Refusal):
-            return error_response(body, request_id)
-        if status.draining or status.in_flight >= limits.max_concurrency:
-            return error_response(_busy(services), request_id)
-        status.in_flight += 1
+        services = current()
+        services.tally.in_flight += 1
         try:
-            return await call(
-                Incoming(
-                    http=http,
-                    body=body,
-                    request_id=request_id,
-                    principal=principal,
-                    received_ns=received_ns,
-                )
-            )
-        except WireError as error:
-            wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
-            return error_response(wrong, request_id)
-        except LedgerFaultError as fault:
-            services.log_fault(request_id, fault)
-            return error_response(LEDGER_DOWN, request_id)
+            return await _admit(services, pick(services), http)
         finally:
-            status.in_flight -= 1
+            services.tally.in_flight -= 1
 
     return handle
+
+
+async def _admit(services: Services, call: Call, http: web.Request) -> web.StreamResponse:
+    """The bracket around a call: identity, load, the body read within its limits."""
+    status = services.status
+    received_ns = services.clock.monotonic_ns()
+    request_id = _request_id(services, http)
+    principal = services.gate.principal(http)
+    if isinstance(principal, Refusal):
+        return _turn_away(services, principal, request_id)
+    if _is_busy(services):
+        return _turn_away(services, _busy(services), request_id)
+    body = await _body(http, services)
+    if isinstance(body, Refusal):
+        return _turn_away(services, body, request_id)
+    if _is_busy(services):
+        return _turn_away(services, _busy(services), request_id)
+    status.in_flight += 1
+    try:
+        return await call(
+            Incoming(
+                http=http,
+                body=body,
+                request_id=request_id,
+                principal=principal,
+                received_ns=received_ns,
+            )
+        )
+    except WireError as error:
+        wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
+        return _turn_away(services, wrong, request_id)
+    except LedgerFaultError as fault:
+        services.log_fault(request_id, fault)
+        return _turn_away(services, LEDGER_DOWN, request_id)
+    finally:
+        status.in_flight -= 1
+
+
+def _turn_away(services: Services, refusal: Refusal, request_id: str) -> web.Response:
+    """The answer to a request that reached no model."""
+    services.count_refusal(refusal.code)
+    return error_response(refusal, request_id)
+
+
+def _for_administrators(path: str, pick: Pick, services: Services) -> Call:
+    return partial(_administering, services, path, pick(services))
 
 
 async def _administering(
@@ -179,7 +217,7 @@ async def _administering(
         request_id=incoming.request_id,
     )
     if not principal.admin:
-        return error_response(ADMINS_ONLY, incoming.request_id)
+        return _turn_away(services, ADMINS_ONLY, incoming.request_id)
     return await call(incoming)
 
 
@@ -249,20 +287,27 @@ async def _body(http: web.Request, services: Services) -> bytes | Refusal:
     if services.status.arriving >= MAX_ARRIVING:
         return _busy(services)
     services.status.arriving += 1
+    arrived = bytearray()
     try:
         async with asyncio.timeout(services.limits.body_timeout_s):
-            body = await http.read()
-    except web.HTTPRequestEntityTooLarge:
-        return _too_large(most)
+            while piece := await http.content.readany():
+                arrived += piece
+                if len(arrived) > most:
+                    return _too_large(most)
     except TimeoutError:
         return Refusal(code="request_timeout", message="The body took too long to arrive.")
     finally:
         services.status.arriving -= 1
-    return _too_large(most) if len(body) > most else body
+    return bytes(arrived)
 
 
 def _too_large(most: int) -> Refusal:
     return Refusal(code="too_large", message=f"The body is larger than {most} bytes.")
+
+
+def _is_busy(services: Services) -> bool:
+    status = services.status
+    return status.draining or status.in_flight >= services.limits.max_concurrency
 
 
 def _busy(services: Services) -> Refusal:
@@ -282,14 +327,17 @@ def _request_id(services: Services, http: web.Request) -> str:
     return given if given and _GIVEN_ID.fullmatch(given) else services.new_id()
 
 
-def _viewing(services: Services, view: View, *, open_to_all: bool = False) -> Handler:
+def _viewing(
+    current: Current, view: View, *, open_to_all: Callable[[Services], bool] = lambda _: False
+) -> Handler:
     """The handler of something to look at."""
 
     async def handle(http: web.Request) -> web.Response:
+        services = current()
         request_id = _request_id(services, http)
-        principal = None if open_to_all else services.gate.principal(http)
+        principal = None if open_to_all(services) else services.gate.principal(http)
         if isinstance(principal, Refusal):
-            return error_response(principal, request_id)
+            return _turn_away(services, principal, request_id)
         response = view(services, http)
         response.headers["x-request-id"] = request_id
         return response
@@ -322,15 +370,20 @@ def _models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG
 
 
 async def _nothing_here(
-    services: Services, known: frozenset[str], http: web.Request
+    current: Current, known: Sequence[AbstractResource], http: web.Request
 ) -> web.Response:
-    if http.path in known:
-        wrong = Refusal(
-            code="method_not_allowed", message=f"{http.path} does not take {http.method}."
-        )
-    else:
-        wrong = Refusal(code="not_found", message=f"There is nothing at {http.path}.")
-    return error_response(wrong, _request_id(services, http))
+    services, request_id = current(), _request_id(current(), http)
+    methods = set[str]().union(*[(await resource.resolve(http))[1] for resource in known])
+    if not methods:
+        missing = Refusal(code="not_found", message=f"There is nothing at {http.path}.")
+        return _turn_away(services, missing, request_id)
+    allowed = ", ".join(sorted(methods))
+    wrong = Refusal(
+        code="method_not_allowed", message=f"{http.path} takes {allowed}, not {http.method}."
+    )
+    response = _turn_away(services, wrong, request_id)
+    response.headers["Allow"] = allowed
+    return response
 
 
 def _json(body: object, *, status: int = 200) -> web.Response:

@@ -1,6 +1,6 @@
-"""The routes by which administrators look after the daemon's state."""
+"""The routes by which administrators look after the daemon."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -13,18 +13,31 @@ from cascaded.ports import Offload
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.wire.money import read
-from cascaded.wire.upkeep import BackupRequest, backup_row
+from cascaded.wire.upkeep import BackupRequest, Reloaded, backup_row
 
 BackUp = Callable[[Path], Mapping[str, int]]
 """Copies the state into a folder; the bytes of each part. Raises `ValueError`, `StoreError`."""
 
 
-class Upkeep:
-    """Backups of a running daemon, one after another, off the event loop."""
+Reload = Callable[[], Awaitable[Reloaded | Refusal]]
+"""Reads the configuration again; what came of it."""
 
-    def __init__(self, *, back_up: BackUp, offload: Offload) -> None:
+
+class Upkeep:
+    """Backups of a running daemon, one after another, off the event loop; and reloads."""
+
+    def __init__(self, *, back_up: BackUp, offload: Offload, reload: Reload) -> None:
         self._back_up = back_up
         self._offload = offload
+        self._reload = reload
+
+    async def reload(self, incoming: Incoming) -> web.Response:
+        """`POST /reload`: read the configuration again. Answered once it is in force; with 422
+        and every mistake where the old one was kept."""
+        outcome = await self._reload()
+        if isinstance(outcome, Refusal):
+            return error_response(outcome, incoming.request_id)
+        return web.Response(body=msgspec.json.encode(outcome), content_type="application/json")
 
     async def backup(self, incoming: Incoming) -> web.Response:
         """`POST /state/backup`: copy the state into a new folder of this host. Answered once the

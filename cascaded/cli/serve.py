@@ -1,6 +1,7 @@
 """`cascaded serve`: the daemon itself, in the foreground."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,19 +22,39 @@ EXIT_CONFIG = 78
 @click.option("--state", metavar="DIR", help="Keep the ledger here instead.")
 def serve(config: str | None, zero_config: bool, socket: str | None, state: str | None) -> None:
     """Run the daemon until it is told to stop (SIGTERM, Ctrl-C)."""
-    from cascaded.daemon import StartError
+    from cascaded.daemon import StartError, faults
     from cascaded.daemon import serve as run
 
-    loaded = read_config(None if zero_config else config, search=not zero_config)
-    if socket is not None:
-        server = replace(loaded.server, socket=str(Path(socket).absolute()))
-        loaded = replace(loaded, server=server)
-    if state is not None:
-        loaded = replace(loaded, ledger=replace(loaded.ledger, dir=str(Path(state).absolute())))
+    file, search = (None if zero_config else config), not zero_config
+    placed = partial(_placed, socket=_absolute(socket), state=_absolute(state))
+
+    def reread() -> Config | list[str]:
+        try:
+            found = examined(file, search=search)
+        except click.ClickException as error:
+            return [error.message]
+        if isinstance(found, Loaded):
+            wrong = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
+            return [str(one) for one in wrong] or placed(found.config)
+        return [str(one) for one in found]
+
     try:
-        run(loaded)
+        run(placed(read_config(file, search=search)), reread)
     except StartError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def _placed(config: Config, *, socket: str | None, state: str | None) -> Config:
+    """The command line's word stands above the file's."""
+    if socket is not None:
+        config = replace(config, server=replace(config.server, socket=socket))
+    if state is not None:
+        config = replace(config, ledger=replace(config.ledger, dir=state))
+    return config
 
 
 def read_config(path: str | None, *, search: bool) -> Config:

@@ -1,7 +1,10 @@
 """Who answers: providers and vocabularies, made from the configuration."""
 
 import os
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import StartError
@@ -32,26 +35,63 @@ def make_vocabularies(config: Config) -> Vocabularies:
         raise StartError(str(error)) from None
 
 
-def make_providers(config: Config, clock: Clock) -> dict[str, Provider]:
-    """Everybody who answers, by name. Raises `StartError`."""
-    providers: dict[str, Provider] = {}
+class Answerer(NamedTuple):
+    """Who answers, and what it was made from: of the same settings it is the same provider, with
+    its open connections and its loaded models."""
+
+    provider: Provider
+    settings: tuple[object, ...]
+
+
+def make_answerers(
+    config: Config, clock: Clock, former: Mapping[str, Answerer], number: int
+) -> dict[str, Answerer]:
+    """Everybody who answers, by name; who is among the former with the same settings stays.
+
+    `number` tells this configuration from those before it. Raises `StartError`.
+    """
+    answerers: dict[str, Answerer] = {}
     for name, settings in config.providers.items():
+        wanted = _upstream_names(config, name)
         match settings:
             case schema.OpenAICompatible():
-                providers[name] = _openai_compatible(name, settings, clock)
+                made_of: tuple[object, ...] = (settings, _trusted(name, settings))
+                make = partial(_openai_compatible, name, settings, clock)
             case schema.Embedded():
-                providers[name] = _embedded(name, settings, config, clock)
-    return providers
+                made_of = (settings, wanted)
+                place = Path(config.server.socket + ".d")
+                stem = f"embedded-{number}" if number > 1 else "embedded"
+                make = partial(_embedded, name, settings, wanted, place, stem, clock)
+        same = name in former and former[name].settings == made_of
+        answerers[name] = former[name] if same else Answerer(make(), made_of)
+    return answerers
 
 
-def _embedded(name: str, settings: schema.Embedded, config: Config, clock: Clock) -> Provider:
+def _upstream_names(config: Config, provider: str) -> frozenset[str]:
+    models = config.models.items()
+    return frozenset(
+        model.upstream_name or name for name, model in models if model.provider == provider
+    )
+
+
+def _trusted(name: str, settings: schema.OpenAICompatible) -> bytes | None:
+    """The certificates to trust: a reload must see that they were exchanged."""
+    try:
+        return Path(settings.ca_file).read_bytes() if settings.ca_file else None
+    except OSError as error:
+        raise StartError(f"providers.{name}.ca_file: {error}") from None
+
+
+def _embedded(
+    name: str,
+    settings: schema.Embedded,
+    wanted: frozenset[str],
+    place: Path,
+    stem: str,
+    clock: Clock,
+) -> Provider:
     """The models that run here, with their sockets and logs beside the daemon's own socket."""
     folder = Path(settings.models_dir) if settings.models_dir else models_folder(os.environ)
-    wanted = {
-        model.upstream_name or model_name
-        for model_name, model in config.models.items()
-        if model.provider == name
-    }
     try:
         models = {
             upstream_name: EmbeddedModel(
@@ -76,9 +116,8 @@ def _embedded(name: str, settings: schema.Embedded, config: Config, clock: Clock
             )
             return OpenAICompatible(name, endpoint, TRAITS, clock)
 
-        runtime_folder = Path(config.server.socket + ".d")
         return EmbeddedProvider(
-            name, models, runtime_folder=runtime_folder, connect=connect, clock=clock
+            name, models, runtime_folder=place, stem=stem, connect=connect, clock=clock
         )
     except (UnknownModelError, ValueError) as error:
         raise StartError(f"providers.{name}: {error}") from None

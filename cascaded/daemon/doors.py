@@ -1,6 +1,5 @@
 """The doors: where the daemon listens, and how it leaves."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -8,12 +7,12 @@ from aiohttp import web
 
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.unix_socket import SocketError, listen
-from cascaded.api.server import Services, Status, application
-from cascaded.config import schema
+from cascaded.api.server import Status, application
 from cascaded.daemon.errors import StartError
+from cascaded.daemon.generations import Generations
+from cascaded.daemon.idle import until_idle
 
 LISTEN_BACKLOG = 4096
-DRAIN_POLL_S = 0.02
 CANCEL_AFTER_S = 0.001
 """What the server waits after the drain before it cancels; 0 would mean for ever."""
 SETTLE_WITHIN_S = 2.0
@@ -21,15 +20,16 @@ SETTLE_WITHIN_S = 2.0
 
 
 async def open_doors(
-    config: schema.Server, services: Services, log: JsonLog, stack: AsyncExitStack
+    generations: Generations, log: JsonLog, stack: AsyncExitStack
 ) -> dict[str, str]:
     """Listen on the Unix socket, and on loopback TCP where that is asked for; where they are.
 
     What is entered last is left first: the doors close, the calls under way drain, those that
     take too long are cancelled, and their settlements are waited for.
     """
+    config, status = generations.now.config.server, generations.current().status
     runner = web.AppRunner(
-        application(services),
+        application(generations.current),
         access_log=None,
         handler_cancellation=True,
         auto_decompress=False,
@@ -39,9 +39,9 @@ async def open_doors(
         max_field_size=config.max_header_bytes,
     )
     await runner.setup()
-    stack.push_async_callback(_until_idle, services.status, SETTLE_WITHIN_S)
+    stack.push_async_callback(until_idle, status, SETTLE_WITHIN_S)
     stack.push_async_callback(runner.cleanup)
-    stack.push_async_callback(_drain, services.status, config.drain_timeout_s, log)
+    stack.push_async_callback(_drain, status, generations, log)
     try:
         listener = stack.enter_context(
             listen(
@@ -67,19 +67,8 @@ async def open_doors(
     return {"socket": config.socket} | ({"tcp": tcp[0]} if tcp else {})
 
 
-async def _drain(status: Status, seconds: float, log: JsonLog) -> None:
+async def _drain(status: Status, generations: Generations, log: JsonLog) -> None:
     """Let the calls under way end, as long as the limit allows; the rest is then cancelled."""
     status.draining = True
-    if not await _until_idle(status, seconds):
+    if not await until_idle(status, generations.now.config.server.drain_timeout_s):
         log.write("warning", "drain_cut_short", in_flight=status.in_flight)
-
-
-async def _until_idle(status: Status, seconds: float) -> bool:
-    """Wait until no call is under way; whether that came about in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            while status.in_flight:  # noqa: ASYNC110 (an event would cost every call)
-                await asyncio.sleep(DRAIN_POLL_S)
-    except TimeoutError:
-        return False
-    return True

@@ -211,7 +211,7 @@ def test_text_that_is_none_never_reaches_a_model_or_a_fault(
 def test_a_body_that_trickles_in_is_given_up(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cascaded.daemon.run.BODY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("cascaded.daemon.generation.BODY_TIMEOUT_S", 0.3)
     with (
         daemon_with(CASCADE, url=upstream.url) as daemon,
         socket.socket(socket.AF_UNIX) as line,

@@ -16,6 +16,7 @@ from aiohttp import web
 from cascaded.api.server import Services
 from cascaded.config import Config, load
 from cascaded.daemon import running
+from cascaded.daemon.generations import Generations
 from tests.support.upstream import Upstream, in_thread
 
 CASCADE = """
@@ -69,14 +70,20 @@ trusted = ["uid:{uid}"]
 and `{uid}` are filled in; the test's own user is trusted."""
 
 
-def parse(text: str, **env: str) -> Config:
-    """A config that must be right."""
+def read(text: str, **env: str) -> Config | list[str]:
+    """A config, or what is wrong with it."""
     config = load(
         text,
         source_name="test.toml",
         env={"FAKE_KEY": "sk-upstream-secret", "XDG_RUNTIME_DIR": "/tmp", **env},
         read_file=lambda path: Path(path).read_bytes(),
     )
+    return config if isinstance(config, Config) else [str(mistake) for mistake in config]
+
+
+def parse(text: str, **env: str) -> Config:
+    """A config that must be right."""
+    config = read(text, **env)
     assert isinstance(config, Config), config
     return config
 
@@ -87,9 +94,9 @@ U = TypeVar("U", bound=Upstream)
 class Daemon:
     """A running daemon and ways to talk to it."""
 
-    def __init__(self, config: Config, services: Services, folder: Path) -> None:
+    def __init__(self, config: Config, generations: Generations, folder: Path) -> None:
         self.config = config
-        self.services = services
+        self.generations = generations
         self.folder = folder
         self.socket = config.server.socket
         self._open: list[httpx2.Client] = []
@@ -127,6 +134,25 @@ class Daemon:
         """Close the clients that were handed out."""
         for client in self._open:
             client.close()
+
+    @property
+    def toml(self) -> str:
+        """What a reload reads."""
+        return (self.folder / "test.toml").read_text()
+
+    @toml.setter
+    def toml(self, text: str) -> None:
+        (self.folder / "test.toml").write_text(text)
+
+    def reload(self) -> httpx2.Response:
+        """Read the configuration again."""
+        with self.http() as client:
+            return client.post("/reload")
+
+    @property
+    def services(self) -> Services:
+        """What is in force now."""
+        return self.generations.current()
 
     @property
     def spend(self) -> dict[str, int]:
@@ -170,12 +196,14 @@ def daemon_with(toml: str, *, url: str = "", **env: str) -> Iterator[Daemon]:
         folder = Path(name)
         text = toml.replace("{socket}", f"{name}/d.sock").replace("{folder}", name)
         text = text.replace("{uid}", str(os.getuid()))
-        config = parse(text.replace("{url}", url), **env)
+        file = folder / "test.toml"
+        file.write_text(text.replace("{url}", url))
+        config = parse(file.read_text(), **env)
 
         @asynccontextmanager
         async def serve(_: asyncio.Event) -> AsyncIterator[Daemon]:
-            async with running(config) as services:
-                yield Daemon(config, services, folder)
+            async with running(config, lambda: read(file.read_text(), **env)) as generations:
+                yield Daemon(config, generations, folder)
 
         with in_thread(serve) as daemon, closing(daemon):
             yield daemon

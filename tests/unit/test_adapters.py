@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from cascaded.adapters import prometheus
 from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.deferred import MAX_WAITING, DeferredSinks
-from cascaded.adapters.json_log import LEVELS, JsonLog, Level
+from cascaded.adapters.json_log import LEVELS, MAX_CAUSES, JsonLog, Level
 from cascaded.adapters.library_log import library_lines
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.adapters.offload import ThreadOffload
@@ -153,12 +153,34 @@ def test_prompts_where_they_are_asked_for() -> None:
 def test_a_fault_shows_where_it_was() -> None:
     log = Log()
     try:
-        raise RuntimeError("a bug")
+        try:
+            raise KeyError(PROMPT)
+        except KeyError:
+            raise RuntimeError(f"a bug with {PROMPT}") from None
     except RuntimeError as fault:
         log.log.fault("r-1", fault)
     [line] = log.lines
     assert (line["level"], line["request_id"]) == ("error", "r-1")
     assert "test_a_fault_shows_where_it_was" in line["traceback"]
+    assert "RuntimeError" in line["traceback"]
+    assert "KeyError" in line["traceback"]
+    assert PROMPT not in json.dumps(line), "an exception's words may quote what came in"
+
+
+def test_a_chain_of_faults_has_an_end() -> None:
+    log, fault = Log(), RuntimeError()
+    fault.__cause__ = fault
+    log.log.fault("r-1", fault)
+    assert log.lines[0]["traceback"].count("RuntimeError") == MAX_CAUSES
+
+
+def test_it_turns_to_another_stream_and_level() -> None:
+    log, other = Log(), io.BytesIO()
+    log.log.turn_to(other, level="error", prompts=False)
+    log.log.write("info", "unheard")
+    log.log.write("error", "heard")
+    assert log.lines == []
+    assert json.loads(other.getvalue())["event"] == "heard"
 
 
 class Full(io.BytesIO):

@@ -77,6 +77,7 @@ class EmbeddedProvider:
         models: Mapping[str, EmbeddedModel],
         *,
         runtime_folder: Path,
+        stem: str = "embedded",
         connect: Connect,
         clock: Clock,
         patience: Patience | None = None,
@@ -85,14 +86,14 @@ class EmbeddedProvider:
         runtime_there: Callable[[], bool] = lambda: importlib.util.find_spec(RUNTIME) is not None,
     ) -> None:
         """`models` by what calls name as upstream. `runtime_folder` belongs to this daemon alone:
-        it is made private, and sockets and logs are kept in it. Raises `ValueError` when its path
-        is too long for a socket.
+        it is made private, and sockets and logs are kept in it, their names beginning with `stem`.
+        Raises `ValueError` when its path is too long for a socket.
         """
         self.name = name
         self.traits = TRAITS
         self._served = {
             upstream: _Served(
-                _Place(upstream, model, runtime_folder / f"embedded-{index}", command, environ),
+                _Place(upstream, model, runtime_folder / f"{stem}-{index}", command, environ),
                 connect,
                 clock,
                 patience or Patience(),

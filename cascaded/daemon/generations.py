@@ -1,0 +1,172 @@
+"""The configuration in force, and how another takes its place while calls are under way."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from cascaded.api.server import Services
+from cascaded.config import Config
+from cascaded.daemon.errors import StartError
+from cascaded.daemon.generation import Generation, make_generation
+from cascaded.daemon.ground import Ground
+from cascaded.daemon.idle import until_idle
+from cascaded.daemon.log import Lines, close_stream, open_stream
+from cascaded.policy.limits import named_limits
+from cascaded.ports import Provider
+from cascaded.providers.embedded.provider import EmbeddedProvider
+from cascaded.types.decision import Refusal
+from cascaded.types.errors import LedgerFaultError
+from cascaded.wire.upkeep import Reloaded
+
+Reread = Callable[[], Config | Sequence[str]]
+"""Reads the whole configuration again; or every mistake in it, a line each. May wait for disks."""
+
+FIXED_OF_SERVER = (
+    "socket",
+    "socket_mode",
+    "socket_group",
+    "tcp",
+    "max_header_bytes",
+    "keepalive_timeout_s",
+)
+"""Settings of `[server]` that the doors are opened with: they hold until a restart."""
+FIXED_TABLES = ("ledger", "records")
+"""Tables that the state is opened with."""
+
+
+class Generations:
+    """One generation is in force; former ones live until their last call has ended."""
+
+    def __init__(self, ground: Ground, lines: Lines, reread: Reread, config: Config) -> None:
+        """Put the first one in force. Raises `StartError`."""
+        self._ground = ground
+        self._lines = lines
+        self._reread = reread
+        self._turn = asyncio.Lock()
+        self._retiring = set[asyncio.Task[None]]()
+        self.now = make_generation(config, ground, None, self.reload)
+        self._living = [self.now]
+        self._tell_limits(self.now)
+        self._boot(self.now)
+
+    def current(self) -> Services:
+        """The services in force."""
+        return self.now.services
+
+    async def reload(self) -> Reloaded | Refusal:
+        """Read and check the configuration again, and put it in force; or keep the old one whole
+        and say why. One at a time."""
+        async with self._turn:
+            try:
+                outcome = await self._change()
+            except Exception as fault:  # whatever it is, the old one serves on
+                self._ground.log.fault("reload", fault)
+                outcome = _kept([f"the daemon failed on it ({type(fault).__name__}); see its log"])
+        if isinstance(outcome, Refusal):
+            self._ground.log.write("error", "reload_refused", **outcome.details)
+        else:
+            told = {"generation": outcome.generation, "changed": outcome.changed}
+            self._ground.log.write("info", "reloaded", **told)
+        return outcome
+
+    async def close(self) -> None:
+        """Close what all of them hold open. Their calls have ended."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        providers = {id(one): one for each in self._living for one in _providers(each)}
+        for provider in providers.values():
+            await provider.close()
+
+    async def _change(self) -> Reloaded | Refusal:
+        config = await self._ground.offload(self._reread)
+        if not isinstance(config, Config):
+            return _kept(config)
+        fixed = fixed_changes(self.now.config, config)
+        if fixed:
+            return _kept(
+                [
+                    f"{key} holds until a restart: restart the daemon, or put it back to"
+                    " what it was"
+                    for key in fixed
+                ]
+            )
+        former = self.now
+        make = partial(make_generation, config, self._ground, former, self.reload)
+        try:
+            generation = await self._ground.offload(make)
+            self._swap(generation)
+        except (StartError, ValueError, LedgerFaultError) as error:
+            return _kept([str(error)])
+        self._boot(generation)
+        task = asyncio.create_task(self._retire(former))  # noqa: TID251  owned: `close` awaits it
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+        tables = [
+            name
+            for name in Config.__struct_fields__
+            if getattr(config, name) != getattr(former.config, name)
+        ]
+        return Reloaded(generation=generation.number, changed=tuple(tables))
+
+    def _swap(self, generation: Generation) -> None:
+        """One batch of limits, then everything else, with nothing between them: no call sees a
+        mixture. Raises `StartError`, `ValueError`, `LedgerFaultError`; then nothing changed."""
+        config = generation.config
+        with ExitStack() as undo:
+            stream = open_stream(config.log)
+            undo.callback(close_stream, stream)
+            self._tell_limits(generation)
+            undo.pop_all()
+        self._lines.turn_to(stream, config.log)
+        self._living.append(generation)
+        self.now = generation
+
+    async def _retire(self, former: Generation) -> None:
+        """Wait for its last call, then close whom nobody else needs."""
+        await until_idle(former.services.tally)
+        try:
+            # Its calls brought its limits with them, and may have put them back in force.
+            self._tell_limits(self.now)
+            others = [each for each in self._living if each is not former]
+            needed = {id(provider) for each in others for provider in _providers(each)}
+            for provider in _providers(former):
+                if id(provider) not in needed:
+                    await provider.close()
+            self._living.remove(former)
+        except Exception as fault:  # the others' calls go on
+            self._ground.log.fault("reload", fault)
+
+    def _tell_limits(self, generation: Generation) -> None:
+        self._ground.ledger.set_limits(named_limits(generation.limit_book), reload=True)
+
+    def _boot(self, generation: Generation) -> None:
+        for provider in _providers(generation):
+            if isinstance(provider, EmbeddedProvider):
+                provider.boot()
+
+
+def fixed_changes(old: Config, new: Config) -> list[str]:
+    """The settings, by name, that differ although they are fixed while the daemon runs."""
+    tables = {"server": FIXED_OF_SERVER} | {
+        table: type(getattr(old, table)).__struct_fields__ for table in FIXED_TABLES
+    }
+    return [
+        f"{table}.{key}"
+        for table, keys in tables.items()
+        for key in keys
+        if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
+    ]
+
+
+def _providers(generation: Generation) -> list[Provider]:
+    return [answerer.provider for answerer in generation.answerers.values()]
+
+
+def _kept(mistakes: Sequence[str]) -> Refusal:
+    return Refusal(
+        code="config_invalid",
+        message="The configuration was not changed: " + "; ".join(mistakes),
+        details={"mistakes": list(mistakes)},
+    )

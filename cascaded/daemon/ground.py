@@ -1,0 +1,74 @@
+"""What lives as long as the process, whatever configuration is in force: the clock, the log, the
+ledger, the records, the metrics, and who waits."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from cascaded.adapters.deferred import DeferredSinks
+from cascaded.adapters.json_log import JsonLog
+from cascaded.adapters.offload import ThreadOffload
+from cascaded.adapters.prometheus import PrometheusMetrics
+from cascaded.api.money import OutsideHolds
+from cascaded.api.server import Status
+from cascaded.config import Config
+from cascaded.daemon.state import LEDGER, open_ledger, open_records
+from cascaded.ports import Clock
+from cascaded.state.audit_log import AuditLog
+from cascaded.state.backup import Copy
+from cascaded.state.ledger import DurableLedger
+from cascaded.state.usage_log import UsageLog
+
+
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    """What every generation of the configuration stands on."""
+
+    clock: Clock
+    log: JsonLog
+    ledger: DurableLedger
+    usage: UsageLog
+    audit: AuditLog
+    copies: Mapping[str, Copy]
+    """How each part of the state is copied, for backups."""
+    sinks: DeferredSinks
+    metrics: PrometheusMetrics
+    status: Status
+    holds: OutsideHolds
+    offload: ThreadOffload
+    upkeep: ThreadOffload
+    """A backup takes its time, and long counts must not wait for it: a thread of its own."""
+
+    def scrape(self, accept: str) -> tuple[bytes, str]:
+        """The metrics, with every call that has ended."""
+        self.sinks.hand_on()
+        return self.metrics.scrape(accept)
+
+
+async def open_ground(
+    config: Config, clock: Clock, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
+) -> Ground:
+    """Open it all; the stack closes it. Raises `StartError`."""
+    status = Status()
+    ledger = await open_ledger(config.ledger, log, lost, stack)
+    usage, audit, copies = open_records(config, clock, log, stack)
+    metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
+    sinks = DeferredSinks(metrics, log, usage, report=log.fault)
+    stack.callback(sinks.hand_on)
+    offload, upkeep = ThreadOffload(), ThreadOffload()
+    for threads in (offload, upkeep):
+        stack.callback(threads.close)
+    return Ground(
+        clock=clock,
+        log=log,
+        ledger=ledger,
+        usage=usage,
+        audit=audit,
+        copies={**copies, LEDGER: ledger.backup},
+        sinks=sinks,
+        metrics=metrics,
+        status=status,
+        holds={},
+        offload=offload,
+        upkeep=upkeep,
+    )
