@@ -133,6 +133,11 @@ _Admission = (
 `("existing", hold, seq, choice, nano_usd, state)`, `("denied", denial)` or
 `("refused", code, message)`."""
 
+_Label = tuple[str, str, str]
+"""The request's id, the user it is for, the principal who may resolve it; each may be empty."""
+_Unresolved = tuple[int, _State, int, int, int, _Label | None]
+"""`(hold, state, held, unknown, at_ns, label)`"""
+
 class LedgerOpenError(Exception):
     """A state folder that cannot be opened: `(kind, message)`.
 
@@ -211,6 +216,7 @@ class Ledger:
         menu: Sequence[_Choice],
         idempotency: tuple[bytes, bytes] | None = None,
         price_hash: int = 0,
+        label: _Label | None = None,
     ) -> _Admission:
         """Reserve the first choice that every limit allows. Raises `ValueError`."""
 
@@ -249,8 +255,11 @@ class Ledger:
     def counters(self, scope: str | None = None, id: str | None = None) -> list[_Counter]:
         """The counters of a scope, of a kind of scope, or all."""
 
-    def unresolved(self) -> list[tuple[int, _State, int, int, int]]:
-        """Holds that are not resolved, oldest first: `(hold, state, held, unknown, at_ns)`."""
+    def unresolved(self) -> list[_Unresolved]:
+        """Holds that are not resolved, oldest first."""
+
+    def hold(self, hold: int) -> _Unresolved | None:
+        """One hold, if it is not resolved."""
 
     def spend(self) -> tuple[int, int, int]:
         """`(posted since the start, held now, unknown now)` in nano-dollars."""

@@ -177,6 +177,10 @@ class Ledger(Protocol):
         """Holds that are open, and those whose bill is unknown."""
         ...
 
+    def hold(self, hold: int) -> HoldStatus | None:
+        """One hold, if it is open or its bill is unknown."""
+        ...
+
     def spend(self) -> dict[str, int]:
         """Nano-dollars by state: posted, held, unknown."""
         ...

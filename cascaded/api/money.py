@@ -49,6 +49,8 @@ class OutsideHold(msgspec.Struct, frozen=True):
     nano_usd: int
     expires_ns: int
     """Monotonic."""
+    charged: bool = False
+    """It expired, or was open when a daemon ended: what its owner says now is later evidence."""
 
 
 OutsideHolds = dict[int, OutsideHold]
@@ -114,11 +116,16 @@ class Desk:
                 retry_after_s=1,
             )
             return error_response(full, incoming.request_id)
-        answer = self._ledger.admit(
-            Demand(menu=(_choice(asked),), limits=decision.limits, idempotency=key)
-        )
         caller = decision.caller
         assert caller is not None
+        answer = self._ledger.admit(
+            Demand(
+                menu=(_choice(asked),),
+                limits=decision.limits,
+                idempotency=key,
+                label=(incoming.request_id, caller.user_id, incoming.principal.id),
+            )
+        )
         if isinstance(answer, Admitted | Denial):
             self._audit.reserved(
                 answer,
@@ -140,12 +147,17 @@ class Desk:
         return _json({"hold": answer.hold, "cost": usd(answer.nano_usd), "state": state})
 
     async def settle(self, incoming: Incoming) -> web.Response:
-        """`POST /settle`: what it really cost. Answered once that survives a crash."""
+        """`POST /settle`: what it really cost. Answered once that survives a crash.
+
+        Of a hold that was charged meanwhile, because it expired or the daemon ended, it is what
+        its owner knows better."""
         asked = money.read(incoming.body, money.SettleRequest)
         cost = None if is_absent(asked.cost) else parse_amount(asked.cost, "cost")
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
+        if held.charged:
+            return await self._corrected(incoming, asked.hold, held, cost)
         if cost is None:
             receipt = self._ledger.post(asked.hold, held.nano_usd, "unknown")
         else:
@@ -159,6 +171,8 @@ class Desk:
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
+        if held.charged:
+            return await self._corrected(incoming, asked.hold, held, 0)
         receipt = self._ledger.release(asked.hold)
         del self._holds[asked.hold]
         return await self._resolved(incoming, held, receipt)
@@ -195,9 +209,7 @@ class Desk:
             receipt = self._ledger.adjust(int(number), cost)
         except (HoldError, ValueError):
             return error_response(_no_hold(number), incoming.request_id)
-        self._audit.adjusted(receipt, actor=incoming.principal.id, reason="the provider's bill")
-        await self._ledger.durable(receipt.seq)
-        return _json(money.receipt_row(receipt))
+        return await self._adjusted(incoming, receipt, "the provider's bill")
 
     def headers(self, decision: Decision) -> dict[str, str]:
         """What is left of the limits that a call was charged to."""
@@ -234,12 +246,34 @@ class Desk:
     def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:
         """The hold, if it is this principal's. It stays on the desk until the ledger took its end:
         what could not be written may be told again, and expires."""
-        held = self._holds.get(number)
+        held = self._holds.get(number) or self._charged(number)
         if held is None or not (
             incoming.principal.admin or incoming.principal.id == held.principal
         ):
             return _no_hold(number)
         return held
+
+    def _charged(self, number: int) -> OutsideHold | None:
+        """A hold of `/reserve` that was charged before its owner told how it ended."""
+        found = self._ledger.hold(number)
+        if found is None or found.state != "unknown" or not found.owner:
+            return None
+        return OutsideHold(found.owner, found.user_id, found.unknown, 0, charged=True)
+
+    async def _corrected(
+        self, incoming: Incoming, number: int, held: OutsideHold, cost: int | None
+    ) -> web.Response:
+        """What the owner of a hold that is charged says of it; `None`: nothing new."""
+        if cost is None:
+            return _json(money.receipt_row(_still_unknown(number, held.nano_usd)))
+        receipt = self._ledger.adjust(number, cost)
+        return await self._adjusted(incoming, receipt, "its owner's own account")
+
+    async def _adjusted(self, incoming: Incoming, receipt: Receipt, reason: str) -> web.Response:
+        """What an unknown really cost, said once that survives a crash."""
+        self._audit.adjusted(receipt, actor=incoming.principal.id, reason=reason)
+        await self._ledger.durable(receipt.seq)
+        return _json(money.receipt_row(receipt))
 
     def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
         """The limits of whom an amount is for."""
@@ -308,10 +342,16 @@ def _hash(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
+def _still_unknown(hold: int, nano_usd: int) -> Receipt:
+    return Receipt(
+        hold=hold, seq=0, state="unknown", posted=0, unknown=nano_usd, returned=0, overrun=0
+    )
+
+
 def _no_hold(number: object) -> Refusal:
     return Refusal(
         code="not_found",
-        message=f"There is no open hold {number} of yours. It may be settled, released or expired.",
+        message=f"There is no open hold {number} of yours. It may be settled or released already.",
         param="hold",
     )
 

@@ -85,9 +85,17 @@ def list_unknowns(as_json: bool, socket: str | None) -> None:
         click.echo(msgspec.json.encode(holds))
         return
     table(
-        ("hold", "state", "held", "unknown", "since"),
+        ("hold", "state", "held", "unknown", "since", "user", "request"),
         [
-            (str(one.hold), one.state, dollars(one.held), dollars(one.unknown), one.at or "")
+            (
+                str(one.hold),
+                one.state,
+                dollars(one.held),
+                dollars(one.unknown),
+                one.at or "",
+                one.user_id or "",
+                one.request_id or "",
+            )
             for one in holds
         ],
     )

@@ -22,6 +22,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from cascaded.client.errors import HoldResolvedError
 from cascaded.client.results import (
     AuditPage,
     Backup,
@@ -125,9 +126,12 @@ def reserve(
     idempotency_key: str | None = None,
     **asked: Unpack[Asked],
 ) -> Call[Held]:
-    """Hold an amount. The same key gives the same hold."""
+    """Hold an amount. The same key gives the same hold.
+
+    Raises `HoldResolvedError` for a key whose hold is over: it covers no further call.
+    """
     body = {**asked, "cost": _exact(cost), "tokens": tokens, "expires_in_s": expires_in_s}
-    return _post("/reserve", _json(Held), body, key=idempotency_key)
+    return _post("/reserve", _open_hold, body, key=idempotency_key)
 
 
 def settle(hold: int, cost: Amount | None) -> Call[Receipt]:
@@ -261,3 +265,10 @@ def _exact(cost: object) -> str:
     if isinstance(cost, float):
         raise TypeError("money must be exact: give a Decimal, a string or an int of US dollars")
     return str(cost)
+
+
+def _open_hold(body: bytes) -> Held:
+    held = _json(Held)(body)
+    if held.state != "open":
+        raise HoldResolvedError(held.hold, held.state)
+    return held

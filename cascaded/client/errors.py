@@ -4,6 +4,7 @@ CascadedError
 ├── DaemonUnreachableError   nobody listens on the socket, or nobody answers in time
 ├── ProtocolError            what listens there does not speak like the daemon
 ├── StreamBrokenError        the answer ended in an error after it had begun
+├── HoldResolvedError        the idempotency key's hold is over: it covers no further call
 └── APIError                 the daemon refused the call; carries its fields
     ├── BudgetExceededError  a budget has no room for it
     └── RateLimitedError     it came too soon; `retry_after_s` says when it may come again
@@ -28,6 +29,20 @@ class ProtocolError(CascadedError):
 
 class StreamBrokenError(CascadedError):
     """The stream ended early; what came before is not the whole answer."""
+
+
+class HoldResolvedError(CascadedError):
+    """The hold of this idempotency key was resolved, or charged, before: the call that it was for
+    may have been made. Use a new key for a new call."""
+
+    def __init__(self, hold: int, state: str) -> None:
+        super().__init__(
+            f"hold {hold} of this idempotency key is {state} already and covers no further call:"
+            " look whether that call was made, and use a new key for a new one"
+        )
+        self.hold = hold
+        self.state = state
+        """`settled`, `released`, `unknown` or `adjusted`."""
 
 
 class APIError(CascadedError):

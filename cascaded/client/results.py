@@ -189,6 +189,9 @@ class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     held: Decimal
     unknown: Decimal
     at: str | None = None
+    request_id: str | None = None
+    """The request it was made for; the provider knows the call by it (`X-Request-ID`)."""
+    user_id: str | None = None
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

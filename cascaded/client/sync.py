@@ -59,8 +59,6 @@ class Hold:
         self.id = held.hold
         self.cost = held.cost
         """What is held."""
-        self.state = held.state
-        """`open`; a key that was used before may give one that is not."""
         self.receipt: Receipt | None = None
         """How it was resolved, once it is."""
         self._client = client

@@ -133,7 +133,9 @@ class DurableLedger:
         menu = [(choice.nano_usd, choice.tokens, choice.cheap) for choice in demand.menu]
         try:
             limits = self._limit_set(demand.limits)
-            answer = self._core.admit(limits, menu, demand.idempotency, demand.price_hash)
+            answer = self._core.admit(
+                limits, menu, demand.idempotency, demand.price_hash, demand.label
+            )
         except OverflowError as error:
             raise _out_of_range(error) from None
         if answer[0] == "admitted":
@@ -287,10 +289,15 @@ class DurableLedger:
 
     def unresolved(self) -> list[HoldStatus]:
         """Holds that are not resolved, or whose bill is unknown; oldest first."""
-        return [
-            HoldStatus(hold=hold, state=state, held=held, unknown=unknown, at_ns=at_ns)
-            for hold, state, held, unknown, at_ns in self._core.unresolved()
-        ]
+        return [_hold(one) for one in self._core.unresolved()]
+
+    def hold(self, hold: int) -> HoldStatus | None:
+        """One hold, if it is not resolved or its bill is unknown."""
+        try:
+            found = self._core.hold(hold)
+        except OverflowError:
+            return None
+        return None if found is None else _hold(found)
 
     def spend(self) -> dict[str, int]:
         """Nano-dollars: posted since the start, held for calls under way, unknown."""
@@ -488,6 +495,21 @@ def _view(view: "_core._View") -> LimitView:
         fits=fits,
         enforced=enforced,
         reset_at_ns=reset_at_ns,
+    )
+
+
+def _hold(found: "_core._Unresolved") -> HoldStatus:
+    hold, state, held, unknown, at_ns, label = found
+    request_id, user_id, owner = label or ("", "", "")
+    return HoldStatus(
+        hold=hold,
+        state=state,
+        held=held,
+        unknown=unknown,
+        at_ns=at_ns,
+        request_id=request_id,
+        user_id=user_id,
+        owner=owner,
     )
 
 

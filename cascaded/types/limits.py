@@ -95,6 +95,9 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     idempotency: tuple[bytes, bytes] | None = None
     """(16-byte hash of the key and its owner, 16-byte hash of the body)."""
     price_hash: int = 0
+    label: tuple[str, str, str] | None = None
+    """(the request's id, the user's, the principal who may settle the hold by its number), each of
+    at most 256 bytes and perhaps empty. Kept until the hold is resolved."""
 
 
 class Denial(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,3 +248,7 @@ class HoldStatus(msgspec.Struct, frozen=True, kw_only=True):
     unknown: int
     at_ns: int
     """When it was reserved, since the Unix epoch."""
+    request_id: str = ""
+    user_id: str = ""
+    owner: str = ""
+    """The principal who may settle it; empty for a call of the daemon's own."""

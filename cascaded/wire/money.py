@@ -101,6 +101,8 @@ def hold_row(hold: HoldStatus) -> dict[str, object]:
         "held": usd(hold.held),
         "unknown": usd(hold.unknown),
         "at": moment(hold.at_ns),
+        "request_id": hold.request_id or None,
+        "user_id": hold.user_id or None,
     }
 
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use cascaded_core::ledger::{
     Admission, AttemptResult, Choice, CounterKey, CounterSpec, CounterStatus, Crossing, HoldState,
-    HoldStatus, Idempotency, LedgerError, LimitView, Measure, Mode, Origin, Outcome, Peek, Policy,
-    RateKey, RateSpec, Refusal, ScopeKind, Unit, Warning,
+    HoldStatus, Idempotency, Label, LedgerError, LimitView, Measure, Mode, Origin, Outcome, Peek,
+    Policy, RateKey, RateSpec, Refusal, ScopeKind, Unit, Warning,
 };
 use cascaded_core::limiter::Method;
 use cascaded_core::window::{Reading, WindowKind};
@@ -110,8 +110,17 @@ type Counter = (
     i64,
     Option<i64>,
 );
-/// `(hold, state, held, unknown, at_ns)`
-type Unresolved = (u64, &'static str, i64, i64, i64);
+/// `(request, user, owner)`
+type Labelled = (PyBackedStr, PyBackedStr, PyBackedStr);
+/// `(hold, state, held, unknown, at_ns, label)`
+type Unresolved = (
+    u64,
+    &'static str,
+    i64,
+    i64,
+    i64,
+    Option<(String, String, String)>,
+);
 
 /// The member of a list that has this name.
 fn by_name<T: Copy>(
@@ -340,7 +349,16 @@ fn unresolved(hold: &HoldStatus) -> Unresolved {
         hold.held,
         hold.unknown,
         hold.at.calendar_ns,
+        hold.label.as_ref().map(|label| {
+            let parts = [label.request(), label.user(), label.owner()];
+            parts.map(str::to_owned).into()
+        }),
     )
+}
+
+fn label_of(label: Option<Labelled>) -> PyResult<Option<Label>> {
+    let label = label.map(|(request, user, owner)| Label::new(&request, &user, &owner));
+    label.transpose().map_err(|error| raised(error.into()))
 }
 
 fn receipt(Resolved { receipt, seq }: Resolved) -> Receipt {
@@ -494,7 +512,7 @@ impl Ledger {
     }
 
     /// Reserves the first choice that every limit allows.
-    #[pyo3(signature = (limits, menu, idempotency=None, price_hash=0))]
+    #[pyo3(signature = (limits, menu, idempotency=None, price_hash=0, label=None))]
     fn admit<'py>(
         &self,
         py: Python<'py>,
@@ -502,11 +520,17 @@ impl Ledger {
         menu: Vec<MenuEntry>,
         idempotency: Option<([u8; 16], [u8; 16])>,
         price_hash: u64,
+        label: Option<Labelled>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let idempotency = idempotency.map(|(key, body)| Idempotency { key, body });
-        let entry = self
-            .0
-            .admit(&limits.0, &menu_of(&menu), idempotency, price_hash);
+        let label = label_of(label)?;
+        let entry = self.0.admit(
+            &limits.0,
+            &menu_of(&menu),
+            idempotency,
+            price_hash,
+            label.as_ref(),
+        );
         let engine::Entry { admission, seq } = match entry {
             Ok(entry) => entry,
             Err(error) => return refused(error)?.into_pyobject(py),
@@ -606,6 +630,12 @@ impl Ledger {
     fn unresolved(&self) -> PyResult<Vec<Unresolved>> {
         let holds = self.0.unresolved().map_err(raised)?;
         Ok(holds.iter().map(unresolved).collect())
+    }
+
+    /// One hold, if it is not resolved.
+    fn hold(&self, hold: u64) -> PyResult<Option<Unresolved>> {
+        let found = self.0.hold(hold).map_err(raised)?;
+        Ok(found.as_ref().map(unresolved))
     }
 
     /// `(posted, held, unknown)` since the start.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from cascaded.client import APIError, Client
+from cascaded.client import APIError, Client, HoldResolvedError
 from tests.support.daemon import CASCADE, upstream_server
 from tests.support.process import Served, serving
 from tests.support.upstream import Says, Upstream
@@ -56,9 +56,10 @@ def reserve(
         return client.post("/reserve", json={"cost": cost, "user_id": user}, headers=headers)
 
 
-def settle(served: Served, hold: int, cost: str) -> "httpx2.Response":
+def settle(served: Served, hold: int, cost: str | None) -> "httpx2.Response":
     with http(served) as client:
-        return client.post("/settle", json={"hold": hold, "cost": cost})
+        said = {"hold": hold} if cost is None else {"hold": hold, "cost": cost}
+        return client.post("/settle", json=said)
 
 
 def ask(served: Served, user: str = "u") -> "httpx2.Response":
@@ -86,16 +87,51 @@ class TestAcknowledged:
             assert standing(client) == (NOTHING, NOTHING, Decimal("0.25"))
             [unknown] = client.unknowns()
             assert (unknown.hold, unknown.unknown) == (hold, Decimal("0.25"))
-            gone = settle(served, hold, "0.1")
-            assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
+            assert unknown.user_id == "u"
+            assert unknown.request_id
             receipt = client.resolve(hold, "0.1")
             assert (receipt.state, receipt.posted) == ("adjusted", Decimal("0.1"))
+            gone = settle(served, hold, "0.1")
+            assert (gone.status_code, gone.json()["error"]["code"]) == (404, "not_found")
             served.process.kill()
         with serving(tmp_path, toml) as served, served.client() as client:
             assert standing(client) == (Decimal("0.1"), NOTHING, NOTHING)
             assert client.unknowns() == []
             with pytest.raises(APIError):
                 client.resolve(hold, "0.1")
+
+    def test_its_owner_settles_or_releases_it_after_the_restart(
+        self, tmp_path: Path, toml: str
+    ) -> None:
+        with serving(tmp_path, toml) as served:
+            first, second, third = (reserve(served, "0.25").json()["hold"] for _ in range(3))
+            served.process.kill()
+        with serving(tmp_path, toml) as served, served.client() as client:
+            assert settle(served, first, None).json()["state"] == "unknown"
+            assert standing(client) == (NOTHING, NOTHING, Decimal("0.75"))
+            known = settle(served, first, "0.1").json()
+            assert (known["state"], known["posted"], known["returned"]) == ("adjusted", 0.1, 0.15)
+            with http(served) as raw:
+                assert raw.post("/release", json={"hold": second}).json()["posted"] == 0
+            assert standing(client) == (Decimal("0.1"), NOTHING, Decimal("0.25"))
+            assert settle(served, first, "0.2").status_code == 404
+            [left] = client.unknowns()
+            assert left.hold == third
+            served.process.kill()
+        with serving(tmp_path, toml) as served, served.client() as client:
+            assert standing(client) == (Decimal("0.1"), NOTHING, Decimal("0.25"))
+            assert settle(served, 2**70, "0.2").status_code == 404
+
+    def test_a_key_whose_hold_is_charged_is_no_new_hold(self, tmp_path: Path, toml: str) -> None:
+        with serving(tmp_path, toml) as served, served.client() as client:
+            with client.reserve("0.25", user_id="u", idempotency_key="order-18") as hold:
+                hold.settle("0.1")
+            with (
+                pytest.raises(HoldResolvedError, match="settled already") as raised,
+                client.reserve("0.25", user_id="u", idempotency_key="order-18"),
+            ):
+                pytest.fail("the block began")
+            assert raised.value.hold == hold.id
 
     def test_a_settlement_and_a_release_stay(self, tmp_path: Path, toml: str) -> None:
         with serving(tmp_path, toml) as served:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cascaded.client import AsyncClient, Client, aio, calls, sync
+from cascaded.client import AsyncClient, Client, HoldResolvedError, aio, calls, sync
 from cascaded.client.calls import Call
 
 DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
@@ -91,6 +91,14 @@ def test_what_may_be_sent_twice() -> None:
     keyed = calls.reserve(1, idempotency_key="k")
     assert keyed.repeatable
     assert keyed.headers == {"Idempotency-Key": "k"}
+
+
+@pytest.mark.parametrize("state", ["settled", "released", "unknown", "adjusted"])
+def test_a_key_whose_hold_is_over_covers_no_call(state: str) -> None:
+    read = calls.reserve(1, idempotency_key="k").read
+    assert read(b'{"hold":7,"cost":1,"state":"open"}').hold == 7
+    with pytest.raises(HoldResolvedError, match=f"hold 7 of this idempotency key is {state}"):
+        read(f'{{"hold":7,"cost":1,"state":"{state}"}}'.encode())
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,12 @@ def reserve(
         caller = decision.caller
         assert caller is not None
         answer = ledger.admit(
-            Demand(menu=decision.choices, limits=decision.limits, price_hash=price_hash)
+            Demand(
+                menu=decision.choices,
+                limits=decision.limits,
+                price_hash=price_hash,
+                label=(request.id, caller.user_id, ""),
+            )
         )
         if isinstance(answer, Refusal):
             return answer

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use cascaded_core::ledger::{
     Admission, AttemptResult, Capacity, Choice, CounterKey, CounterRef, CounterSpec, Demand,
-    Handle, Ledger, Outcome, Policy, RateKey, RateRef, RateSpec, Record, ScopeKind, Unit,
+    Handle, Label, Ledger, Outcome, Policy, RateKey, RateRef, RateSpec, Record, ScopeKind, Unit,
 };
 use cascaded_core::limiter::Method;
 use cascaded_core::window::{Stamp, WindowKind, HOUR_NS, MINUTE_NS, SECOND_NS};
@@ -101,6 +101,7 @@ fn crowded() -> (Ledger, Vec<Caller>) {
             rates: &rates,
             idempotency: None,
             price_hash: 0,
+            label: None,
         };
         let admission = admit(ledger, Stamp::at(START), &demand, &mut sink);
         let Admission::Admitted(admitted) = admission else {
@@ -158,6 +159,7 @@ fn admit_and_settle(c: &mut Criterion) {
             tokens: 900,
         },
     ];
+    let label = Label::new("0123456789abcdef01234567", "user-0000001", "").expect("short");
     let mut number = 0;
     let mut now = START;
     let mut sink: Vec<u8> = Vec::with_capacity(1_024);
@@ -173,6 +175,7 @@ fn admit_and_settle(c: &mut Criterion) {
             rates,
             idempotency: None,
             price_hash: 7,
+            label: Some(&label),
         };
         let at = Stamp::at(now);
         let begin = Instant::now();
@@ -205,6 +208,7 @@ fn admit_and_settle(c: &mut Criterion) {
 
 fn codec(c: &mut Criterion) {
     let mut ledger = Ledger::new(Capacity::default());
+    let label = Label::new("0123456789abcdef01234567", "user-0000001", "").expect("short");
     let (counters, rates) = demand_of(1);
     let menu = [Choice {
         ladder: 0,
@@ -223,6 +227,7 @@ fn codec(c: &mut Criterion) {
             rates: &rates,
             idempotency: None,
             price_hash: 7,
+            label: Some(&label),
         };
         ledger
             .admit(Stamp::at(START), &demand, &mut records)

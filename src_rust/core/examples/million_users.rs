@@ -71,6 +71,7 @@ fn main() {
             rates,
             idempotency: None,
             price_hash: 0,
+            label: None,
         };
         let at = Stamp::at(START + user as i64 * 1_000);
         let Ok(Admission::Admitted(admitted)) = ledger.admit(at, &demand, &mut sink) else {

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use cascaded_core::ledger::{
     Admission, AttemptResult, Census, Choice, CounterKey, CounterSpec, CounterStatus, Demand,
-    HoldStatus, Idempotency, Ledger, LedgerError, Peek, RateSpec, Receipt, ScopeKind,
+    HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec, Receipt, ScopeKind,
 };
 use cascaded_core::window::{Reading, Stamp, TrustedTime, WindowKind, Zones};
 use cascaded_journal::{Backup, CheckpointError, Journal, Seq};
@@ -206,6 +206,7 @@ impl Engine {
         menu: &[Choice<'_>],
         idempotency: Option<Idempotency>,
         price_hash: u64,
+        label: Option<&Label>,
     ) -> Result<Entry, EngineError> {
         let mut state = self.shared.change()?;
         let at = self.prepare(&mut state, limits)?;
@@ -216,6 +217,7 @@ impl Engine {
             rates: &rates,
             idempotency,
             price_hash,
+            label,
         };
         let journal = self.shared.journal();
         let admission = state.with(journal.as_deref(), |ledger, sink| {
@@ -243,6 +245,7 @@ impl Engine {
             rates: &rates,
             idempotency: None,
             price_hash: 0,
+            label: None,
         };
         Ok(state.ledger.peek(at, &demand)?)
     }
@@ -365,6 +368,14 @@ impl Engine {
     /// [`EngineError`] when the ledger is broken.
     pub fn unresolved(&self) -> Result<Vec<HoldStatus>, EngineError> {
         Ok(self.shared.lock()?.ledger.unresolved_holds())
+    }
+
+    /// One hold, if it is not resolved.
+    ///
+    /// # Errors
+    /// [`EngineError`] when the ledger is broken.
+    pub fn hold(&self, hold: u64) -> Result<Option<HoldStatus>, EngineError> {
+        Ok(self.shared.lock()?.ledger.hold_status(hold))
     }
 
     /// What was spent since the start.

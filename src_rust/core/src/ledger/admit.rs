@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::balance::{Balance, Change};
+use super::codec::Since;
 use super::counters::{Counter, CounterKey, CounterSpec, Open, Roll};
 use super::demand::{
     Admission, Admitted, Choice, CounterRef, Demand, Existing, LimitView, Measure, Peek, RateRef,
@@ -423,6 +424,7 @@ impl Ledger {
             rate_opens: Vec::new(),
             counters: Vec::with_capacity(meeting.lines.len()),
             rates: Vec::with_capacity(meeting.rates.len()),
+            label: Since(demand.label.cloned()),
         };
         for line in &meeting.lines {
             if planted(Bug::TakesSome) && line.blocks(choice) {

@@ -79,6 +79,7 @@ impl Ledger {
             rungs: reserve.rungs.clone(),
             attempts: Vec::new(),
             key: reserve.idempotency.map(|idempotency| idempotency.key),
+            label: reserve.label.clone(),
         };
         self.holds.next = reserve
             .hold

@@ -52,22 +52,49 @@ impl fmt::Display for DecodeError {
 
 impl std::error::Error for DecodeError {}
 
-/// Bytes that are being read.
-pub(crate) struct Reader<'a>(&'a [u8]);
+/// Bytes that are being read, and the version that wrote them.
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+    version: u8,
+}
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self {
+            bytes,
+            version: u8::MAX,
+        }
+    }
+
+    /// The version in front of everything else, which decides how the rest is read.
+    pub(crate) fn read_version(&mut self, newest: u8) -> Result<(), DecodeError> {
+        self.version = u8::get(self)?;
+        if !(1..=newest).contains(&self.version) {
+            return Err(DecodeError::Version(self.version));
+        }
+        Ok(())
+    }
+
+    /// So many bytes of text, after their number.
+    pub(crate) fn text(&mut self, max: usize) -> Result<&'a str, DecodeError> {
+        let length = usize::try_from(u64::get(self)?).unwrap_or(usize::MAX);
+        if length > max {
+            return Err(DecodeError::Malformed("name"));
+        }
+        std::str::from_utf8(self.take(length)?).map_err(|_| DecodeError::Malformed("name"))
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(DecodeError::Short)?;
-        self.0 = rest;
+        let (taken, rest) = self
+            .bytes
+            .split_at_checked(count)
+            .ok_or(DecodeError::Short)?;
+        self.bytes = rest;
         Ok(taken)
     }
 
     pub(crate) fn finish<T>(self, value: T) -> Result<T, DecodeError> {
-        if self.0.is_empty() {
+        if self.bytes.is_empty() {
             Ok(value)
         } else {
             Err(DecodeError::Trailing)
@@ -193,7 +220,7 @@ impl<T: Wire> Wire for Vec<T> {
     fn get(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let count = u64::get(from)?;
         // Everything takes at least a byte, so a count beyond the bytes left is a lie.
-        if count > from.0.len() as u64 {
+        if count > from.bytes.len() as u64 {
             return Err(DecodeError::Short);
         }
         (0..count).map(|_| T::get(from)).collect()
@@ -207,13 +234,24 @@ impl Wire for Arc<str> {
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let length = usize::try_from(u64::get(from)?).unwrap_or(usize::MAX);
-        if length > MAX_NAME_BYTES {
-            return Err(DecodeError::Malformed("name"));
+        from.text(MAX_NAME_BYTES).map(Self::from)
+    }
+}
+
+/// A part that versions before `V` did not write; there it is the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Since<const V: u8, T>(pub T);
+
+impl<const V: u8, T: Wire + Default> Wire for Since<V, T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        if from.version < V {
+            return Ok(Self::default());
         }
-        let text = std::str::from_utf8(from.take(length)?);
-        text.map(Self::from)
-            .map_err(|_| DecodeError::Malformed("name"))
+        T::get(from).map(Self)
     }
 }
 

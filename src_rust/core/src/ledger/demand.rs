@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::counters::CounterSpec;
-use super::holds::{HoldState, Idempotency};
+use super::holds::{HoldState, Idempotency, Label};
 use super::rates::{RateSpec, Unit};
 use super::scope::ScopeKind;
 use super::slab::Handle;
@@ -64,6 +64,8 @@ pub struct Demand<'a> {
     pub idempotency: Option<Idempotency>,
     /// Hash of the price table that the menu was costed by.
     pub price_hash: u64,
+    /// What it is about.
+    pub label: Option<&'a Label>,
 }
 
 /// Why a demand was refused.

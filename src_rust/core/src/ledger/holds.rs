@@ -1,8 +1,9 @@
 //! Holds: the worst case of one request, until it is known what the request really cost.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
-use super::codec::{wire_code, wire_struct, DecodeError, Reader, Wire};
+use super::codec::{wire_code, wire_struct, DecodeError, Reader, Since, Wire};
 use super::counters::Charge;
 use super::error::LedgerError;
 use super::rates::RateCharge;
@@ -21,6 +22,75 @@ pub struct Idempotency {
 }
 
 wire_struct!(Idempotency { key, body });
+
+/// The longest part of a label, in bytes.
+pub const LABEL_BYTES_MAX: usize = 256;
+
+/// What a hold is about, in the words of whoever asked: kept until the hold is resolved, so that
+/// what a crash left open can be found in other people's books.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The parts, one behind the other: one allocation, shared by record and hold.
+    text: Arc<str>,
+    user_at: u16,
+    owner_at: u16,
+}
+
+impl Label {
+    /// The request's id, the user it is for, and the principal who may resolve it; each may be
+    /// empty.
+    pub fn new(request: &str, user: &str, owner: &str) -> Result<Self, LedgerError> {
+        let parts = [request, user, owner];
+        if parts.iter().any(|part| part.len() > LABEL_BYTES_MAX) {
+            return Err(LedgerError::Invalid("a part of a label is too long"));
+        }
+        let user_at = request.len() as u16;
+        Ok(Self {
+            text: parts.concat().into(),
+            user_at,
+            owner_at: user_at + user.len() as u16,
+        })
+    }
+
+    /// The request's id.
+    pub fn request(&self) -> &str {
+        &self.text[..usize::from(self.user_at)]
+    }
+
+    /// The user that it is for.
+    pub fn user(&self) -> &str {
+        &self.text[usize::from(self.user_at)..usize::from(self.owner_at)]
+    }
+
+    /// The principal who may resolve it.
+    pub fn owner(&self) -> &str {
+        &self.text[usize::from(self.owner_at)..]
+    }
+}
+
+impl Wire for Label {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.user_at.put(out);
+        self.owner_at.put(out);
+        (self.text.len() as u64).put(out);
+        out.extend_from_slice(self.text.as_bytes());
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (user_at, owner_at) = (u16::get(from)?, u16::get(from)?);
+        let text = from.text(3 * LABEL_BYTES_MAX)?;
+        let ends = [usize::from(user_at), usize::from(owner_at)];
+        let cut = ends.iter().all(|end| text.is_char_boundary(*end)) && user_at <= owner_at;
+        if !cut {
+            return Err(DecodeError::Malformed("label"));
+        }
+        Ok(Self {
+            text: text.into(),
+            user_at,
+            owner_at,
+        })
+    }
+}
 
 /// How one call to a provider ended, as far as its bill is concerned. Nano-dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +208,7 @@ pub(crate) struct Hold {
     pub rungs: Vec<i64>,
     pub attempts: Vec<Attempt>,
     pub key: Option<[u8; 16]>,
+    pub label: Since<2, Option<Label>>,
 }
 
 wire_struct!(Hold {
@@ -151,7 +222,8 @@ wire_struct!(Hold {
     rates,
     rungs,
     attempts,
-    key
+    key,
+    label
 });
 
 impl Hold {

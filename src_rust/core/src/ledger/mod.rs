@@ -39,14 +39,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use balance::Balance;
-pub use codec::{DecodeError, MAX_NAME_BYTES};
+pub use codec::{DecodeError, Since, MAX_NAME_BYTES};
 pub use counters::{CounterKey, CounterSpec, Open, Roll, WindowTotal};
 pub use demand::{
     Admission, Admitted, Choice, CounterRef, Demand, Existing, LimitView, Measure, Peek, RateRef,
     Reason, Refusal, Warning, MAX_COUNTERS, MAX_MENU, MAX_RATES, MAX_RUNGS,
 };
 pub use error::{LedgerError, Misfit};
-pub use holds::{Attempt, HoldState, Idempotency, Outcome, KEY_LIFETIME_NS};
+pub use holds::{
+    Attempt, HoldState, Idempotency, Label, Outcome, KEY_LIFETIME_NS, LABEL_BYTES_MAX,
+};
 pub use limits::{LimitChange, MAX_LIMIT_CHANGES};
 pub use policy::{Mode, Origin, Policy, HYSTERESIS_BP, WHOLE_BP};
 pub use rates::{RateChange, RateCharge, RateKey, RateOpen, RateSpec, Unit};

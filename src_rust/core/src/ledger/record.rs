@@ -3,16 +3,18 @@
 //! A record says what was decided, with handles, bounds and amounts, so that applying it needs no
 //! clock, no time zone and no judgement: the same records give the same state.
 
-use super::codec::{wire_struct, DecodeError, Reader, Wire};
+use super::codec::{wire_struct, DecodeError, Reader, Since, Wire};
 use super::counters::{CounterKey, Open, Roll};
-use super::holds::{Idempotency, Outcome};
+use super::holds::{Idempotency, Label, Outcome};
 use super::policy::Policy;
 use super::rates::{RateChange, RateCharge, RateOpen};
 use super::slab::Handle;
 use crate::window::Stamp;
 
-/// The version of records that this release writes, and the newest it reads.
-pub const RECORD_VERSION: u8 = 1;
+/// The version of records that this release writes, and the newest it reads; it reads all before.
+///
+/// 2: reservations have labels.
+pub const RECORD_VERSION: u8 = 2;
 
 /// A reservation: all its counters and rates at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ pub struct Reserve {
     pub counters: Vec<Handle>,
     /// What it takes of rates.
     pub rates: Vec<RateCharge>,
+    /// What it is about.
+    pub label: Since<2, Option<Label>>,
 }
 
 /// A call to a provider is about to be made.
@@ -199,7 +203,8 @@ wire_struct!(Reserve {
     rolls,
     rate_opens,
     counters,
-    rates
+    rates,
+    label
 });
 wire_struct!(Dispatch { hold, rung, amount });
 wire_struct!(AttemptEnd {
@@ -284,10 +289,7 @@ macro_rules! records {
             /// Reads exactly one record.
             pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
                 let mut reader = Reader::new(bytes);
-                let version = u8::get(&mut reader)?;
-                if version != RECORD_VERSION {
-                    return Err(DecodeError::Version(version));
-                }
+                reader.read_version(RECORD_VERSION)?;
                 match u8::get(&mut reader)? {
                     $($tag => {
                         let record = $name::get(&mut reader)?;

@@ -17,8 +17,10 @@ use super::{Capacity, Ledger};
 use crate::limiter::{FixedWindow, Gcra, Limiter, Slot, SlotLog};
 use crate::window::{Bounds, Stamp};
 
-/// The version of values that this release writes, and the newest it reads.
-const SNAPSHOT_VERSION: u8 = 1;
+/// The version of values that this release writes, and the newest it reads; it reads all before.
+///
+/// 2: holds have labels.
+const SNAPSHOT_VERSION: u8 = 2;
 
 const META: u8 = b'm';
 const COUNTER: u8 = b'c';
@@ -146,10 +148,7 @@ fn value<T: Wire>(thing: &T) -> Vec<u8> {
 
 fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     let mut reader = Reader::new(bytes);
-    let version = u8::get(&mut reader)?;
-    if version != SNAPSHOT_VERSION {
-        return Err(DecodeError::Version(version));
-    }
+    reader.read_version(SNAPSHOT_VERSION)?;
     let thing = T::get(&mut reader)?;
     reader.finish(thing)
 }

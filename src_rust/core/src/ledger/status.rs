@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::balance::Balance;
 use super::counters::{Counter, CounterKey};
-use super::holds::HoldState;
+use super::holds::{HoldState, Label};
 use super::policy::Policy;
 use super::rates::{RateKey, RateSpec};
 use super::scope::ScopeKind;
@@ -48,6 +48,8 @@ pub struct HoldStatus {
     pub ladder: u16,
     /// The counters it is charged to.
     pub counters: Vec<Handle>,
+    /// What it is about.
+    pub label: Option<Label>,
 }
 
 /// What the ledger holds, in numbers.
@@ -156,6 +158,7 @@ impl Ledger {
             price_hash: found.price_hash,
             ladder: found.ladder,
             counters: found.charges.iter().map(|charge| charge.counter).collect(),
+            label: found.label.0.clone(),
         })
     }
 

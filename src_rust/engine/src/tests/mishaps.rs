@@ -15,7 +15,7 @@ fn a_settlement_is_taken_where_a_hold_is_refused() {
     let mut holds = Vec::new();
     // Faster than any disk, until the queue is full.
     let refused = loop {
-        match engine.admit(&set, &[choice(1)], None, 0) {
+        match engine.admit(&set, &[choice(1)], None, 0, None) {
             Ok(_) => holds.push(holds.len() as u64 + 1),
             Err(why) => break why,
         }
@@ -57,7 +57,9 @@ fn after_the_end_nothing_is_taken() {
     assert!(engine.durable_seq() >= last_seq);
     assert!(engine.event_fd().is_none());
     let closed = |error: EngineError| error.to_string().contains("closed");
-    assert!(engine.admit(&set, &[choice(1)], None, 0).is_err_and(closed));
+    assert!(engine
+        .admit(&set, &[choice(1)], None, 0, None)
+        .is_err_and(closed));
     assert!(engine.settle(hold, &[], None).is_err_and(closed));
     assert!(engine.fault().is_some_and(|why| why.contains("closed")));
     assert!(engine.backup(root.path()).is_none());
@@ -73,7 +75,7 @@ fn what_a_panic_left_is_not_built_on() {
         panic!("on purpose");
     });
     assert!(panicked.join().is_err());
-    let refused = engine.admit(&set, &[choice(1)], None, 0);
+    let refused = engine.admit(&set, &[choice(1)], None, 0, None);
     assert!(matches!(
         refused,
         Err(EngineError::Unavailable(Unavailable::Faulted(_)))

@@ -95,7 +95,7 @@ fn choice(amount: i64) -> Choice<'static> {
 
 /// Takes a hold; `None` when it is refused.
 fn admit(engine: &Engine, limits: &LimitSet, amount: i64) -> Option<u64> {
-    let entry = engine.admit(limits, &[choice(amount)], None, 0);
+    let entry = engine.admit(limits, &[choice(amount)], None, 0, None);
     match entry.expect("a good demand").admission {
         Admission::Admitted(admitted) => Some(admitted.hold),
         _ => None,

@@ -96,6 +96,7 @@ impl Bench {
             rates: &rates,
             idempotency: None,
             price_hash: 7,
+            label: None,
         };
         self.ledger.admit(self.at, &demand, &mut self.journal)
     }

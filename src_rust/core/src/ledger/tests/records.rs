@@ -26,6 +26,7 @@ fn one_of_each() -> Vec<Record> {
             body: [2; 16],
         }),
         price_hash: u64::MAX,
+        label: None,
     };
     let Bench {
         ledger,
@@ -111,6 +112,86 @@ fn every_record_comes_back() {
         .contains("newer release"));
 }
 
+/// As the version before labels wrote them: without the last byte, which says that there is none.
+fn before_labels(bytes: &[u8]) -> Vec<u8> {
+    let (last, rest) = bytes.split_last().unwrap();
+    assert_eq!(*last, 0, "no label");
+    [&[1], &rest[1..]].concat()
+}
+
+#[test]
+fn what_version_1_wrote_is_read() {
+    let mut bench = Bench::new();
+    let day = counter("u", WindowKind::Day, 900);
+    bench.admit(3, &[&day]);
+    for record in &bench.journal {
+        let old = before_labels(&bytes(record));
+        assert_eq!(Record::decode(&old), Ok(record.clone()));
+    }
+    let entries: Vec<_> = bench
+        .ledger
+        .snapshot()
+        .into_iter()
+        .map(|change| {
+            let value = change.value.unwrap();
+            let old = match change.key[0] {
+                b'h' => before_labels(&value),
+                _ => [&[1], &value[1..]].concat(),
+            };
+            (change.key, old)
+        })
+        .collect();
+    let restored = Ledger::restore(Capacity::default(), entries).unwrap();
+    assert_eq!(sorted(restored.snapshot()), sorted(bench.ledger.snapshot()));
+    assert_eq!(Record::decode(&[0, 1]), Err(DecodeError::Version(0)));
+}
+
+#[test]
+fn a_label_stays_with_its_hold_until_that_is_resolved() {
+    let label = Label::new("req-ü", "", "uid:7").unwrap();
+    let mut bench = Bench::new();
+    let day = counter("u", WindowKind::Day, 900);
+    let demand = Demand {
+        menu: &[choice(3)],
+        counters: &[CounterRef::Spec(&day)],
+        rates: &[],
+        idempotency: None,
+        price_hash: 0,
+        label: Some(&label),
+    };
+    let Bench {
+        ledger,
+        journal,
+        at,
+    } = &mut bench;
+    ledger.admit(*at, &demand, journal).unwrap();
+    ledger.recover(*at, journal).unwrap();
+    bench.check_replay();
+    let told = |ledger: &Ledger| ledger.hold_status(1).unwrap().label.unwrap();
+    let entries = bench.ledger.snapshot().into_iter();
+    let entries = entries.map(|change| (change.key, change.value.unwrap()));
+    let restored = Ledger::restore(Capacity::default(), entries).unwrap();
+    for ledger in [&bench.ledger, &restored] {
+        let label = told(ledger);
+        let parts = (label.request(), label.user(), label.owner());
+        assert_eq!(parts, ("req-ü", "", "uid:7"));
+    }
+    let whole = bytes(&bench.journal[0]);
+    let at = whole.len() - "req-üuid:7".len() - 3;
+    for (byte, wrong) in [(at, 5), (at, 99), (at + 1, 2), (at + 2, 0x7f)] {
+        let mut damaged = whole.clone();
+        damaged[byte] = wrong;
+        assert!(Record::decode(&damaged).is_err(), "{byte}: {wrong}");
+    }
+    let long = "x".repeat(LABEL_BYTES_MAX + 1);
+    assert!(Label::new("", &long, "").is_err());
+    bench
+        .ledger
+        .adjust(bench.at, 1, None, 0, &mut bench.journal)
+        .unwrap();
+    assert_eq!(bench.ledger.hold_status(1), None);
+}
+
 #[test]
 fn a_sink_of_bytes_takes_what_a_journal_takes() {
     let mut ledger = Ledger::new(Capacity::default());
@@ -121,6 +202,7 @@ fn a_sink_of_bytes_takes_what_a_journal_takes() {
         rates: &[],
         idempotency: None,
         price_hash: 0,
+        label: None,
     };
     let mut sink: Vec<u8> = Vec::new();
     ledger.admit(Stamp::at(START), &demand, &mut sink).unwrap();
@@ -148,6 +230,7 @@ fn what_the_journal_does_not_take_does_not_happen() {
         rates: &[],
         idempotency: None,
         price_hash: 0,
+        label: None,
     };
     let Bench { ledger, at, .. } = &mut bench;
     let full = LedgerError::NotJournalled;
@@ -209,7 +292,7 @@ fn a_damaged_checkpoint_is_refused() {
         newer[index].1[0] += 1;
         assert!(matches!(
             restore(&newer).map_err(|error| error.error),
-            Err(DecodeError::Version(2))
+            Err(DecodeError::Version(3))
         ));
         let mut odd = entries.clone();
         odd[index].0[0] = b'?';

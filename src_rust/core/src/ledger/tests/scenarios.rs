@@ -52,6 +52,7 @@ fn handles_are_for_next_time() {
         rates: &[RateRef::Handle(first.rates[0])],
         idempotency: None,
         price_hash: 0,
+        label: None,
     };
     let admission = bench.ledger.admit(bench.at, &again, &mut bench.journal);
     assert!(
@@ -321,6 +322,7 @@ fn the_same_key_is_the_same_hold() {
                 body: [body; 16],
             }),
             price_hash: 0,
+            label: None,
         };
         bench.ledger.admit(bench.at, &demand, &mut bench.journal)
     };
@@ -896,6 +898,7 @@ fn peeking_shows_every_limit_and_takes_nothing() {
         rates: &[RateRef::Spec(&bucket)],
         idempotency: None,
         price_hash: 0,
+        label: None,
     };
     let peek = bench.ledger.peek(bench.at, &demand).unwrap();
     assert_eq!(peek.outcome, Ok(1));

@@ -305,6 +305,7 @@ impl World {
             rates: &rates,
             idempotency,
             price_hash: 1,
+            label: None,
         };
         let before = sorted(self.ledger.snapshot());
         let peek = self
