@@ -54,7 +54,7 @@ class _Spend(Collector):
 class PrometheusMetrics:
     """A `ports.Sink` that counts."""
 
-    def __init__(self, spend: Callable[[], dict[str, int]], in_flight: Callable[[], float]) -> None:
+    def __init__(self, spend: Callable[[], dict[str, int]]) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "cascaded_requests", "Calls by how they ended.", ["status"], registry=registry
@@ -101,7 +101,13 @@ class PrometheusMetrics:
         self._latency = Histogram(
             "cascaded_request_seconds", "Time of a call.", buckets=_LATENCY_S, registry=registry
         )
-        Gauge("cascaded_in_flight", "Calls under way.", registry=registry).set_function(in_flight)
+        self._waited = Histogram(
+            "cascaded_waited_seconds",
+            "Time that calls without a place waited for one, by how that ended.",
+            ["ended"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
         registry.register(_Spend(spend))
         ProcessCollector(registry=registry)
         self._by_model: dict[str, _ModelSeries] = {}
@@ -123,6 +129,14 @@ class PrometheusMetrics:
     def turned_away(self, code: str) -> None:
         """A request was refused at the door, with this code of the error table."""
         self._turned_away.labels(code).inc()
+
+    def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """One more figure, read when it is looked at."""
+        Gauge(name, documentation, registry=self._registry).set_function(read)
+
+    def waited(self, ending: str, seconds: float) -> None:
+        """A call had to wait for a place."""
+        self._waited.labels(ending).observe(seconds)
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The exposition in the format that the `Accept` header asks for, and its type."""

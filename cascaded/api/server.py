@@ -22,6 +22,7 @@ from cascaded.api.money import Desk
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
 from cascaded.api.upkeep import Upkeep
+from cascaded.api.waiting import WaitingRoom
 from cascaded.pipeline.run import FAULTED, Pipeline, run
 from cascaded.ports import Audit, Clock, Reply
 from cascaded.types.decision import Decision, Refusal
@@ -32,6 +33,8 @@ from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
+MAX_BESIDE = 1024
+"""Requests at once that need no place: questions about budgets, reservations, administration."""
 MAX_ARRIVING = 256
 """Bodies on their way at once; each may take up to the limit of memory."""
 
@@ -55,7 +58,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one daemon takes on. Times are seconds."""
 
     max_body_bytes: int
-    max_concurrency: int
     request_timeout_s: float
     body_timeout_s: float
 
@@ -66,6 +68,7 @@ class Status(msgspec.Struct):
     ready: bool = False
     draining: bool = False
     in_flight: int = 0
+    """Requests under way, those of waiting calls included."""
     arriving: int = 0
     """Bodies that are still on their way."""
 
@@ -89,6 +92,10 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
     limits: Limits
     status: Status
+    room: WaitingRoom
+    """Where calls take their places."""
+    priority: Callable[[Request], Awaitable[int]]
+    """Who goes first when there is no place: the highest."""
     clock: Clock
     new_id: Callable[[], str]
     models: Callable[[], list[dict[str, object]]]
@@ -222,10 +229,23 @@ async def _administering(
 
 
 async def _converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
-    """Read the call, run it, say the answer: whole, or as it comes."""
+    """Read the call, and run it once there is a place. Until then it holds nothing."""
     request = dialect.read(incoming)
-    if request.stream:
-        return await _stream(services, dialect, incoming.http, request)
+    room = services.room
+    if not room.take():
+        ending = await room.wait(await services.priority(request))
+        if ending != "entered":
+            return _turn_away(services, _busy(services, late=ending == "late"), request.id)
+    try:
+        if request.stream:
+            return await _stream(services, dialect, incoming.http, request)
+        return await _plain(services, dialect, request)
+    finally:
+        room.leave()
+
+
+async def _plain(services: Services, dialect: Dialect, request: Request) -> web.StreamResponse:
+    """Run the call, and say the answer whole."""
     reply = PlainReply()
     outcome = await _run(services, request, reply)
     if isinstance(outcome.end, Refusal):
@@ -306,18 +326,21 @@ def _too_large(most: int) -> Refusal:
 
 
 def _is_busy(services: Services) -> bool:
-    status = services.status
-    return status.draining or status.in_flight >= services.limits.max_concurrency
+    status, size = services.status, services.room.size
+    return status.draining or status.in_flight >= size.places + size.seats + MAX_BESIDE
 
 
-def _busy(services: Services) -> Refusal:
+def _busy(services: Services, *, late: bool = False) -> Refusal:
     if services.status.draining:
         return Refusal(
             code="draining", message="The daemon is shutting down.", retry_after_s=BUSY_RETRY_S
         )
+    room = services.room
+    waiting = f" and {room.waiting} wait" if room.waiting else ""
+    too_long = f" None of them ended within {room.size.wait_s:g} s." if late else ""
     return Refusal(
         code="overloaded",
-        message=f"{services.status.in_flight} calls are under way already.",
+        message=f"{room.taken} calls are under way already{waiting}.{too_long}",
         retry_after_s=BUSY_RETRY_S,
     )
 
@@ -354,7 +377,12 @@ def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG0
     """Whether calls are taken now."""
     status = services.status
     ready = status.ready and not status.draining
-    body = {"ready": ready, "draining": status.draining, "in_flight": status.in_flight}
+    body = {
+        "ready": ready,
+        "draining": status.draining,
+        "in_flight": status.in_flight,
+        "waiting": services.room.waiting,
+    }
     return _json(body, status=200 if ready else 503)
 
 

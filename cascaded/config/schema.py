@@ -205,7 +205,13 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     max_header_bytes: Annotated[int, Meta(ge=KIB, le=MIB)] = 16 * KIB
     """Longest request header; a longer one is refused with 400."""
     max_concurrency: Annotated[int, Meta(ge=1, le=65_536)] = 256
-    """Requests at work at once; one more is refused with 503 and `retry-after`."""
+    """Calls at work at once; one more waits for a place."""
+    max_waiting: Annotated[int, Meta(ge=0, le=65_536)] = 256
+    """Calls that may wait for a place, the tier with the highest `queue_priority` first, each
+    with its body in memory. One more is refused with 503 and `retry-after`, or takes the seat of
+    the last whose tier has a lower priority. 0: nobody waits."""
+    max_wait_s: MaybeNoSeconds = 10.0
+    """Longest wait for a place; then 503."""
     request_timeout_s: Seconds = 600.0
     """Longest life of one request over all its attempts."""
     drain_timeout_s: MaybeNoSeconds = 30.0

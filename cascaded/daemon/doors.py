@@ -7,7 +7,7 @@ from aiohttp import web
 
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.unix_socket import SocketError, listen
-from cascaded.api.server import Status, application
+from cascaded.api.server import Services, application
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.generations import Generations
 from cascaded.daemon.idle import until_idle
@@ -27,7 +27,7 @@ async def open_doors(
     What is entered last is left first: the doors close, the calls under way drain, those that
     take too long are cancelled, and their settlements are waited for.
     """
-    config, status = generations.now.config.server, generations.current().status
+    config, services = generations.now.config.server, generations.current()
     runner = web.AppRunner(
         application(generations.current),
         access_log=None,
@@ -39,9 +39,9 @@ async def open_doors(
         max_field_size=config.max_header_bytes,
     )
     await runner.setup()
-    stack.push_async_callback(until_idle, status, SETTLE_WITHIN_S)
+    stack.push_async_callback(until_idle, services.status, SETTLE_WITHIN_S)
     stack.push_async_callback(runner.cleanup)
-    stack.push_async_callback(_drain, status, generations, log)
+    stack.push_async_callback(_drain, services, generations, log)
     try:
         listener = stack.enter_context(
             listen(
@@ -67,8 +67,11 @@ async def open_doors(
     return {"socket": config.socket} | ({"tcp": tcp[0]} if tcp else {})
 
 
-async def _drain(status: Status, generations: Generations, log: JsonLog) -> None:
-    """Let the calls under way end, as long as the limit allows; the rest is then cancelled."""
+async def _drain(services: Services, generations: Generations, log: JsonLog) -> None:
+    """Let the calls under way end, as long as the limit allows; the rest is then cancelled. Calls
+    that still wait for a place are sent away."""
+    status = services.status
     status.draining = True
+    services.room.close()
     if not await until_idle(status, generations.now.config.server.drain_timeout_s):
         log.write("warning", "drain_cut_short", in_flight=status.in_flight)

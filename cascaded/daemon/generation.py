@@ -25,7 +25,7 @@ from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, deciding, stages
 from cascaded.pipeline.run import Pipeline
-from cascaded.policy.access.identity import AccessRules
+from cascaded.policy.access.identity import AccessRules, identify
 from cascaded.policy.limits import LimitBook, explain, limits_for
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.book import ModelBook
@@ -33,6 +33,7 @@ from cascaded.ports import Clock
 from cascaded.state.backup import back_up
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
+from cascaded.types.request import Request
 
 ID_BYTES = 12
 BODY_TIMEOUT_S = 30.0
@@ -88,11 +89,12 @@ def make_generation(
         gate=_gate(config),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
-            max_concurrency=config.server.max_concurrency,
             request_timeout_s=config.server.request_timeout_s,
             body_timeout_s=BODY_TIMEOUT_S,
         ),
         status=ground.status,
+        room=ground.room,
+        priority=partial(_priority, parts),
         clock=ground.clock,
         new_id=lambda: secrets.token_hex(ID_BYTES),
         models=partial(model_rows, book),
@@ -141,6 +143,13 @@ def _parts(config: Config, ground: Ground, book: ModelBook, limit_book: LimitBoo
         default_max_output_tokens=config.cascade.default_max_output_tokens,
         max_prompt_bytes=config.cascade.max_prompt_bytes,
     )
+
+
+async def _priority(parts: Parts, request: Request) -> int:
+    """Of the caller's tier, as far as it is believed."""
+    caller = identify(request.principal, request.claims, parts.access)
+    tier = None if isinstance(caller, Refusal) else parts.tiers.get(caller.tier or "")
+    return tier.queue_priority if tier else 0
 
 
 def _explain(limit_book: LimitBook, clock: Clock, denial: Denial, caller: Caller) -> Refusal:

@@ -9,7 +9,7 @@ from cascaded.api.server import Services
 from cascaded.config import Config
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.generation import Generation, make_generation
-from cascaded.daemon.ground import Ground
+from cascaded.daemon.ground import Ground, room_size
 from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
 from cascaded.policy.limits import named_limits
@@ -122,6 +122,7 @@ class Generations:
         self._lines.turn_to(stream, config.log)
         self._living.append(generation)
         self.now = generation
+        self._ground.room.resize(room_size(config))
 
     async def _retire(self, former: Generation) -> None:
         """Wait for its last call, then close whom nobody else needs."""

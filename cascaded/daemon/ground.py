@@ -12,6 +12,7 @@ from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
 from cascaded.api.money import OutsideHolds
 from cascaded.api.server import Status
+from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
 from cascaded.daemon.state import LEDGER, open_ledger, open_records
 from cascaded.ports import Clock
@@ -34,6 +35,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     sinks: DeferredSinks
     metrics: PrometheusMetrics
     status: Status
+    room: WaitingRoom
     holds: OutsideHolds
     offload: ThreadOffload
     upkeep: ThreadOffload
@@ -45,6 +47,12 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
         return self.metrics.scrape(accept)
 
 
+def room_size(config: Config) -> Size:
+    """How many calls this configuration takes on."""
+    server = config.server
+    return Size(server.max_concurrency, server.max_waiting, server.max_wait_s)
+
+
 async def open_ground(
     config: Config, clock: Clock, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
 ) -> Ground:
@@ -52,7 +60,10 @@ async def open_ground(
     status = Status()
     ledger = await open_ledger(config.ledger, log, lost, stack)
     usage, audit, copies = open_records(config, clock, log, stack)
-    metrics = PrometheusMetrics(ledger.spend, lambda: status.in_flight)
+    metrics = PrometheusMetrics(ledger.spend)
+    room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
+    metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: status.in_flight)
+    metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
     offload, upkeep = ThreadOffload(), ThreadOffload()
@@ -68,6 +79,7 @@ async def open_ground(
         sinks=sinks,
         metrics=metrics,
         status=status,
+        room=room,
         holds={},
         offload=offload,
         upkeep=upkeep,

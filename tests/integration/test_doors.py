@@ -242,7 +242,8 @@ def test_a_compressed_bomb_is_refused(daemon: Daemon) -> None:
 
 def test_one_call_too_many_is_told_to_come_back(upstream: Upstream) -> None:
     upstream.on("strong", Says(GOOD, delay_s=0.5))
-    with daemon_with(toml(max_concurrency="2"), url=upstream.url) as daemon:
+    text = toml(max_concurrency="2", max_waiting="0")
+    with daemon_with(text, url=upstream.url) as daemon:
         statuses: list[int] = []
 
         def call() -> None:
@@ -259,7 +260,7 @@ def test_one_call_too_many_is_told_to_come_back(upstream: Upstream) -> None:
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["x-should-retry"] == "true"
             ready = http.get("/ready").json()
-            assert ready == {"ready": True, "draining": False, "in_flight": 2}
+            assert ready == {"ready": True, "draining": False, "in_flight": 2, "waiting": 0}
             for thread in threads:
                 thread.join()
             assert http.post("/infer", json=body()).status_code == 200

@@ -287,7 +287,7 @@ def scraped(metrics: PrometheusMetrics) -> dict[str, dict[tuple[str, ...], float
 
 
 def made_metrics(**spend: int) -> PrometheusMetrics:
-    return PrometheusMetrics(lambda: spend, lambda: 3)
+    return PrometheusMetrics(lambda: spend)
 
 
 def test_what_is_counted() -> None:
@@ -308,7 +308,16 @@ def test_what_is_counted() -> None:
     assert seen["cascaded_saved_usd"] == {(): -0.5}, "it may fall"
     assert seen["cascaded_request_seconds_count"] == {(): 3}
     assert seen["cascaded_spend_usd"] == {("posted",): 1.5, ("held",): 0, ("unknown",): 1e-9}
+
+
+def test_figures_that_are_read_when_they_are_looked_at() -> None:
+    metrics = made_metrics()
+    metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: 3)
+    metrics.waited("entered", 0.25)
+    metrics.waited("late", 10)
+    seen = scraped(metrics)
     assert seen["cascaded_in_flight"] == {(): 3}
+    assert seen["cascaded_waited_seconds_sum"] == {("entered",): 0.25, ("late",): 10}
 
 
 def _refused(code: str) -> Refusal:
