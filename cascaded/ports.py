@@ -22,6 +22,7 @@ from cascaded.types.limits import (
     Scope,
 )
 from cascaded.types.model import Model
+from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Outcome
 
@@ -183,6 +184,27 @@ class Ledger(Protocol):
 
     def spend(self) -> dict[str, int]:
         """Nano-dollars by state: posted, held, unknown."""
+        ...
+
+
+class Profiles(Protocol):
+    """Who knows users. What is known already is told without a wait; the disk or the network is
+    read off the event loop."""
+
+    async def find(self, user_id: str) -> UserProfile | None:
+        """This user's profile, or `None`. Raises `StoreError` where that cannot be known."""
+        ...
+
+
+class Directory(Profiles, Protocol):
+    """Who knows organisations and workspaces as well, also of users who are not known."""
+
+    async def organization(self, id: str) -> OrganizationConfig | None:
+        """As `find`."""
+        ...
+
+    async def workspace(self, id: str) -> WorkspaceConfig | None:
+        """As `find`."""
         ...
 
 

@@ -48,6 +48,8 @@ ERRORS: dict[str, Kind] = {
     "upstream_timeout": Kind(504, "upstream_error"),
     "call_timeout": Kind(504, "api_error"),
     "records_unavailable": Kind(503, "api_error"),
+    "profiles_unavailable": Kind(503, "api_error"),
+    "limits_unusable": Kind(503, "api_error"),
     "backup_failed": Kind(503, "api_error"),
     "config_invalid": Kind(422, "invalid_request_error"),
     "ledger_full": Kind(503, "overloaded_error", retry=True),

@@ -13,7 +13,7 @@ from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
 from cascaded.pipeline.stages.peek import LEAST
-from cascaded.policy.access.identity import AccessRules, identify
+from cascaded.pipeline.stages.resolve import Standing
 from cascaded.policy.limits.headers import rate_headers
 from cascaded.ports import Audit, Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
@@ -25,7 +25,6 @@ from cascaded.types.limits import (
     Demand,
     Denial,
     Existing,
-    Limits,
     Preview,
     Receipt,
     Scope,
@@ -65,8 +64,7 @@ class Desk:
         *,
         ledger: Ledger,
         clock: Clock,
-        access: AccessRules,
-        limits_for: Callable[[Caller], Limits],
+        stand: Standing,
         explain: Explain,
         deciding: Sequence[Stage],
         audit: Audit,
@@ -76,8 +74,7 @@ class Desk:
         self._audit = audit
         self._ledger = ledger
         self._clock = clock
-        self._access = access
-        self._limits_for = limits_for
+        self._stand = stand
         self._explain = explain
         self._deciding = deciding
         self._holds = holds
@@ -87,7 +84,7 @@ class Desk:
         for `/infer`, or just an amount (`cost`). Takes nothing."""
         if "cost" in member_names(incoming.body):
             asked = money.read(incoming.body, money.ReserveRequest)
-            decision = self._whose(incoming, asked)
+            decision = await self._whose(incoming, asked)
             if isinstance(decision, Decision):
                 decision = replace(decision, choices=(_choice(asked),))
         else:
@@ -103,7 +100,7 @@ class Desk:
         A key that was used before gives its hold, whose `state` tells whether it is still open:
         what was resolved, or charged after a crash, covers no further call."""
         asked = money.read(incoming.body, money.ReserveRequest)
-        decision = self._whose(incoming, asked)
+        decision = await self._whose(incoming, asked)
         if isinstance(decision, Refusal):
             return error_response(decision, incoming.request_id)
         key = _idempotency(incoming)
@@ -275,13 +272,10 @@ class Desk:
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
 
-    def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
+    async def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
         """The limits of whom an amount is for."""
         claims = with_body(from_headers(incoming.http.headers), asked)
-        caller = identify(incoming.principal, claims, self._access)
-        if isinstance(caller, Refusal):
-            return caller
-        return Decision(caller=caller, limits=self._limits_for(caller))
+        return await self._stand(incoming.principal, claims)
 
     async def _decide(self, request: Request) -> Decision | Refusal:
         decision = Decision()

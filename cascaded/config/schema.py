@@ -15,8 +15,8 @@ from msgspec import Meta
 from cascaded.types.limits import Enforcement, Method, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
+from cascaded.types.profile import AuditLevel
 from cascaded.types.quotas import NS_PER_S, Quotas, ScopeQuotas, merged
-from cascaded.types.records import AuditLevel
 from cascaded.types.secret import Secret
 from cascaded.types.tiers import CHEAP, TIER_PRESETS, SupportPriority, TierConfig
 

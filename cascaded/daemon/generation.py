@@ -4,7 +4,7 @@ import os
 import random
 import secrets
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import partial
 from importlib.metadata import version
 
 import msgspec
@@ -25,7 +25,8 @@ from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, deciding, stages
 from cascaded.pipeline.run import Pipeline
-from cascaded.policy.access.identity import AccessRules, identify
+from cascaded.pipeline.stages.resolve import standing
+from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook, explain, limits_for
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.book import ModelBook
@@ -33,11 +34,12 @@ from cascaded.ports import Clock
 from cascaded.state.backup import back_up
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
+from cascaded.types.limits import Limits as CallLimits
+from cascaded.types.quotas import OwnQuotas
 from cascaded.types.request import Request
 
 ID_BYTES = 12
 BODY_TIMEOUT_S = 30.0
-MEMOISED_CALLERS = 65_536
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +72,7 @@ def make_generation(
         desk=Desk(
             ledger=ground.ledger,
             clock=ground.clock,
-            access=parts.access,
-            limits_for=parts.limits_for,
+            stand=parts.stand,
             explain=parts.explain,
             deciding=deciding(parts),
             audit=ground.audit,
@@ -120,15 +121,7 @@ def _limit_book(config: Config) -> LimitBook:
 def _parts(config: Config, ground: Ground, book: ModelBook, limit_book: LimitBook) -> Parts:
     """What the stages are made with."""
     return Parts(
-        access=AccessRules(
-            trusted=frozenset(config.access.trusted),
-            default_tier=config.access.default_tier,
-            tiers=frozenset(limit_book.tiers),
-            known_users=frozenset(config.limits.users.ids),
-            unknown_user=config.access.unknown_user,
-            declared_tags=frozenset(config.limits.tags),
-        ),
-        limits_for=lru_cache(MEMOISED_CALLERS)(partial(limits_for, book=limit_book)),
+        stand=standing(_access(config), ground.profiles, partial(_limits_for, limit_book)),
         tiers=limit_book.tiers,
         explain=partial(_explain, limit_book, ground.clock),
         choose=book.choose,
@@ -147,9 +140,25 @@ def _parts(config: Config, ground: Ground, book: ModelBook, limit_book: LimitBoo
 
 async def _priority(parts: Parts, request: Request) -> int:
     """Of the caller's tier, as far as it is believed."""
-    caller = identify(request.principal, request.claims, parts.access)
-    tier = None if isinstance(caller, Refusal) else parts.tiers.get(caller.tier or "")
+    found = await parts.stand(request.principal, request.claims)
+    caller = None if isinstance(found, Refusal) else found.caller
+    tier = parts.tiers.get(caller.tier or "") if caller else None
     return tier.queue_priority if tier else 0
+
+
+def _access(config: Config) -> AccessRules:
+    return AccessRules(
+        trusted=frozenset(config.access.trusted),
+        default_tier=config.access.default_tier,
+        tiers=frozenset(config.tiers),
+        known_users=frozenset(config.limits.users.ids),
+        unknown_user=config.access.unknown_user,
+        declared_tags=frozenset(config.limits.tags),
+    )
+
+
+def _limits_for(limit_book: LimitBook, caller: Caller, own: OwnQuotas) -> CallLimits:
+    return limits_for(caller, limit_book, own)
 
 
 def _explain(limit_book: LimitBook, clock: Clock, denial: Denial, caller: Caller) -> Refusal:

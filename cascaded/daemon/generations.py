@@ -141,6 +141,7 @@ class Generations:
 
     def _tell_limits(self, generation: Generation) -> None:
         self._ground.ledger.set_limits(named_limits(generation.limit_book), reload=True)
+        self._ground.profiles.tiers = tuple(generation.limit_book.tiers)
 
     def _boot(self, generation: Generation) -> None:
         for provider in _providers(generation):

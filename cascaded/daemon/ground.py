@@ -14,11 +14,12 @@ from cascaded.api.money import OutsideHolds
 from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
-from cascaded.daemon.state import LEDGER, open_ledger, open_records
+from cascaded.daemon.state import LEDGER, PROFILES, open_ledger, open_profiles, open_records
 from cascaded.ports import Clock
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 
 
@@ -40,6 +41,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     offload: ThreadOffload
     upkeep: ThreadOffload
     """A backup takes its time, and long counts must not wait for it: a thread of its own."""
+    profiles: ProfileManager
+    """With another thread, so that no caller's profile waits for a count or a backup."""
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The metrics, with every call that has ended."""
@@ -66,16 +69,17 @@ async def open_ground(
     metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
-    offload, upkeep = ThreadOffload(), ThreadOffload()
-    for threads in (offload, upkeep):
+    offload, upkeep, lookups = ThreadOffload(), ThreadOffload(), ThreadOffload()
+    for threads in (offload, upkeep, lookups):
         stack.callback(threads.close)
+    profiles, copy_profiles = open_profiles(config, clock, lookups, stack)
     return Ground(
         clock=clock,
         log=log,
         ledger=ledger,
         usage=usage,
         audit=audit,
-        copies={**copies, LEDGER: ledger.backup},
+        copies={**copies, PROFILES: copy_profiles, LEDGER: ledger.backup},
         sinks=sinks,
         metrics=metrics,
         status=status,
@@ -83,4 +87,5 @@ async def open_ground(
         holds={},
         offload=offload,
         upkeep=upkeep,
+        profiles=profiles,
     )

@@ -1,4 +1,4 @@
-"""The state folder: the ledger, the usage and audit logs, and who watches over them."""
+"""The state folder: ledger, usage and audit logs, profiles, and who watches over them."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,14 +13,15 @@ from cascaded.adapters.lmdb_store import LmdbStore, read_through
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import LedgerLostError, StartError
 from cascaded.daemon.every import Every
-from cascaded.ports import Clock
+from cascaded.ports import Clock, Offload
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 
-LEDGER, LOGS = "ledger", ("usage", "audit")
+LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
 """The folders of the state folder."""
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
@@ -34,7 +35,7 @@ def verify(folder: Path) -> dict[str, int]:
     """
     try:
         found = {f"ledger_{name}": n for name, n in DurableLedger.verify(folder / LEDGER).items()}
-        return found | {f"{name}_keys": read_through(folder / name) for name in LOGS}
+        return found | {f"{name}_keys": read_through(folder / name) for name in (*LOGS, PROFILES)}
     except (LedgerOpenError, StoreError) as error:
         raise StartError(f"{folder}: {error}") from None
 
@@ -85,6 +86,19 @@ def open_records(
     stack.callback(audit.close)
     copies: list[Copy] = [partial(_copy, usage, stores[0]), partial(_copy, audit, stores[1])]
     return usage, audit, dict(zip(LOGS, copies, strict=True))
+
+
+def open_profiles(
+    config: Config, clock: Clock, offload: Offload, stack: AsyncExitStack
+) -> tuple[ProfileManager, Copy]:
+    """Users, organisations and workspaces, in a store of their own, and how it is copied."""
+    try:
+        store = LmdbStore(state_folder(config.ledger) / PROFILES)
+        stack.callback(store.close)
+        profiles = ProfileManager(store, clock, offload)
+    except StoreError as error:
+        raise StartError(f"ledger.dir {config.ledger.dir}: {error}") from None
+    return profiles, store.copy_to
 
 
 def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:

@@ -11,13 +11,12 @@ from cascaded.pipeline.stages.permit import permit
 from cascaded.pipeline.stages.price import price
 from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
-from cascaded.pipeline.stages.resolve import resolve
+from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
-from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
-from cascaded.types.limits import Caller, Denial, Limits
+from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder
 from cascaded.types.tiers import TierConfig
 
@@ -25,8 +24,7 @@ from cascaded.types.tiers import TierConfig
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the stages are made with."""
 
-    access: AccessRules
-    limits_for: Callable[[Caller], Limits]
+    stand: Standing
     tiers: Mapping[str, TierConfig]
     explain: Callable[[Denial, Caller], Refusal]
     """A limit's no, in words."""
@@ -47,7 +45,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 def deciding(parts: Parts) -> tuple[Stage, ...]:
     """What leads to a plan and takes nothing: `/check` ends here."""
     return (
-        resolve(parts.access, parts.limits_for),  # first: everything else depends on whose it is
+        resolve(parts.stand),  # first: everything else depends on whose it is
         route(parts.choose),  # an unknown model must cost nothing
         permit(parts.tiers),  # before anything is counted: the tier may trim the ladder
         peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that

@@ -32,7 +32,8 @@ from cascaded.state.log_rows import (
 )
 from cascaded.state.write_behind import Report, WriteBehind
 from cascaded.types.limits import Admitted, BudgetWarning, Denial, Receipt
-from cascaded.types.records import AUDIT_LEVELS, AuditLevel, AuditOutcome, AuditPage, AuditRecord
+from cascaded.types.profile import AUDIT_LEVELS, AuditLevel
+from cascaded.types.records import AuditOutcome, AuditPage, AuditRecord
 
 RETENTION_DAYS = 90
 MAX_SCANNED = 10_000

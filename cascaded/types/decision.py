@@ -4,6 +4,7 @@ import msgspec
 
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Ladder
+from cascaded.types.profile import UserProfile
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The plan for one request so far."""
 
     caller: Caller | None = None
+    profile: UserProfile | None = None
+    """What is stored of the caller, and of whom it belongs to."""
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None

@@ -69,3 +69,26 @@ class HoldError(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class TooManyLimitsError(Exception):
+    """More limits apply to a call than one call may be charged to."""
+
+
+class ConflictError(Exception):
+    """What is stored is not what its writer thinks; nothing has changed.
+
+    `code` is `version_conflict`, `version_required`, `already_exists` or `not_found`.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RowsError(Exception):
+    """Some rows of many cannot be stored, so none was: why, by the row's number from 0."""
+
+    def __init__(self, rows: dict[int, str]) -> None:
+        super().__init__(f"{len(rows)} rows cannot be stored; none was")
+        self.rows = rows

@@ -87,6 +87,18 @@ class Quotas(msgspec.Struct, frozen=True, kw_only=True):
 
 
 UNSET = Quotas()
+
+
+class OwnQuotas(msgspec.Struct, frozen=True, kw_only=True, cache_hash=True):
+    """What is stored for one user and whom it belongs to, over everything that the configuration
+    says. Hashable: limits are memoised by it, so that a change acts on the next call."""
+
+    user: Quotas = UNSET
+    organization: Quotas = UNSET
+    workspace: Quotas = UNSET
+
+
+NOTHING_OWN = OwnQuotas()
 FOUNDATION = Quotas(
     rolling=False,
     zone="UTC",

@@ -115,8 +115,6 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Each as `name=value`."""
 
 
-AuditLevel = Literal["minimal", "standard", "comprehensive"]
-AUDIT_LEVELS: tuple[AuditLevel, ...] = ("minimal", "standard", "comprehensive")
 AuditAction = Literal["reserve", "settle", "adjust", "change", "access", "log"]
 AuditOutcome = Literal[
     "admitted",

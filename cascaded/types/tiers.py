@@ -1,6 +1,7 @@
 """Customer plans."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal
 
@@ -16,6 +17,11 @@ SupportPriority = Literal["community", "standard", "priority", "dedicated"]
 Feature = Literal[
     "streaming", "domain_routing", "batch", "embeddings", "quality_validation", "guardrails"
 ]
+
+
+def matches(model: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns is this model's, case and all."""
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 class TierConfig(msgspec.Struct, frozen=True, kw_only=True):

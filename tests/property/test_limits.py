@@ -20,6 +20,7 @@ from cascaded.types.quotas import (
     MINUTE_NS,
     NS_PER_S,
     RATE_FIELDS,
+    OwnQuotas,
     Quotas,
     ScopeQuotas,
     merged,
@@ -76,8 +77,9 @@ def test_merging_is_field_by_field(layers: list[Quotas]) -> None:
 def test_a_users_limits_are_those_of_the_strongest_layer(
     book: LimitBook, caller: Caller, profile: Quotas
 ) -> None:
-    found = limits_for(caller, book, profile)
-    assert limits_for(msgspec.structs.replace(caller), book, profile) == found
+    stored = OwnQuotas(user=profile)
+    found = limits_for(caller, book, stored)
+    assert limits_for(msgspec.structs.replace(caller), book, stored) == found
     known = book.of("user")
     tier = book.tiers.get(caller.tier or "")
     own = known.ids.get(caller.user_id, Quotas())

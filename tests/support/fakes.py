@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -12,16 +12,18 @@ from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, stages
 from cascaded.pipeline.run import Pipeline
+from cascaded.pipeline.stages.resolve import standing
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Cache, Call, Guardrail, Provider, ProviderTraits
+from cascaded.ports import Cache, Call, Directory, Guardrail, Provider, ProviderTraits
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Refusal
-from cascaded.types.errors import CallerLeftError, ProviderError
+from cascaded.types.errors import CallerLeftError, ProviderError, StoreError
 from cascaded.types.event import Event
 from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
+from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
 from cascaded.wire.openai_chat import parse_event, parse_request
@@ -207,10 +209,33 @@ def ladder(*models: Model, threshold: float = 0.6, **fields: Any) -> Ladder:
     )
 
 
+T = TypeVar("T", UserProfile, OrganizationConfig, WorkspaceConfig)
 COUNTED = Limits(
     budgets=(BudgetLimit(scope="global", id="*", window="total", limit_nano_usd=None),)
 )
 """Everything is counted and nothing is refused."""
+
+
+class Known:
+    """A directory of these."""
+
+    def __init__(self, *kept: UserProfile | OrganizationConfig | WorkspaceConfig) -> None:
+        self.kept = list(kept)
+        self.fails: StoreError | None = None
+
+    async def find(self, user_id: str) -> UserProfile | None:
+        return self._one(UserProfile, user_id)
+
+    async def organization(self, id: str) -> OrganizationConfig | None:
+        return self._one(OrganizationConfig, id)
+
+    async def workspace(self, id: str) -> WorkspaceConfig | None:
+        return self._one(WorkspaceConfig, id)
+
+    def _one(self, kind: type[T], id: str) -> T | None:
+        if self.fails:
+            raise self.fails
+        return next((one for one in self.kept if isinstance(one, kind) and one.id == id), None)
 
 
 class World:
@@ -223,6 +248,8 @@ class World:
         guardrail: Guardrail | None = None,
         cache: Cache | None = None,
         limits: Limits = COUNTED,
+        access: AccessRules | None = None,
+        directory: Directory | None = None,
         **traits: Any,
     ) -> None:
         self.clock = FakeClock()
@@ -242,8 +269,9 @@ class World:
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
-                    access=AccessRules(),
-                    limits_for=lambda _: limits,
+                    stand=standing(
+                        access or AccessRules(), directory or Known(), lambda _, __: limits
+                    ),
                     tiers={},
                     explain=_explain,
                     cheap_models=frozenset({climbed.rungs[0].model.name}),

@@ -18,7 +18,8 @@ from cascaded.state import audit_log, write_behind
 from cascaded.state.audit_log import WRITTEN_FROM, AuditLog
 from cascaded.types.errors import StoreError
 from cascaded.types.limits import Admitted, BudgetWarning, Crossing, Denial, HoldState, Receipt
-from cascaded.types.records import AUDIT_LEVELS, AuditLevel, AuditRecord
+from cascaded.types.profile import AUDIT_LEVELS, AuditLevel
+from cascaded.types.records import AuditRecord
 from cascaded.types.secret import Secret
 from tests.support.fakes import FakeClock
 from tests.support.memory_store import MemoryStore

@@ -23,6 +23,7 @@ from cascaded.policy.limits import (
 from cascaded.policy.limits.access import Trimmed
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Refusal
+from cascaded.types.errors import TooManyLimitsError
 from cascaded.types.limits import Admitted, Caller, Choice, Demand, Denial, Limits, LimitView
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.money import NANO_PER_USD
@@ -32,6 +33,7 @@ from cascaded.types.quotas import (
     HOUR_NS,
     MINUTE_NS,
     NS_PER_S,
+    OwnQuotas,
     Quotas,
     ScopeQuotas,
     merged,
@@ -157,7 +159,7 @@ class TestLimitsFor:
             },
         )
         caller = Caller(user_id="u", tier="pro")
-        found = limits_for(caller, book, Quotas(daily_nano_usd=4))
+        found = limits_for(caller, book, OwnQuotas(user=Quotas(daily_nano_usd=4)))
         assert [one.limit_nano_usd for one in found.budgets] == [4, 3, 2, 1]
         assert {one.enforcement for one in found.budgets} == {"block"}
         other = limits_for(Caller(user_id="v", tier="pro"), book)
@@ -244,10 +246,10 @@ class TestLimitsFor:
         many = {f"t{i}": ScopeQuotas(default=each) for i in range(9)}
         tags = tuple((name, "x") for name in many)
         caller = Caller(user_id="u", tags=tags)
-        with pytest.raises(AssertionError, match="more budgets"):
+        with pytest.raises(TooManyLimitsError, match="36 budgets"):
             limits_for(caller, LimitBook(tags=many))
         rate = ScopeQuotas(default=Quotas(requests_per_hour=1, tokens_per_day=1))
-        with pytest.raises(AssertionError, match="more rates"):
+        with pytest.raises(TooManyLimitsError, match="18 rates"):
             limits_for(caller, LimitBook(tags=dict.fromkeys(many, rate)))
 
 

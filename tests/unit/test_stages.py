@@ -1,6 +1,7 @@
 """The stages that decide before any model is asked, each alone."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -10,15 +11,25 @@ from cascaded.pipeline.stages.peek import peek
 from cascaded.pipeline.stages.permit import permit
 from cascaded.pipeline.stages.price import price
 from cascaded.pipeline.stages.reserve import DEGRADED, reserve, secure
-from cascaded.pipeline.stages.resolve import resolve
+from cascaded.pipeline.stages.resolve import LimitsFor, resolve, standing
 from cascaded.policy.access.identity import AccessRules
+from cascaded.policy.limits import LimitBook, limits_for
 from cascaded.ports import Stage
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Decision, Plan, Refusal
+from cascaded.types.errors import StoreError, TooManyLimitsError
 from cascaded.types.limits import BudgetLimit, Caller, Choice, Demand, Denial, Limits, RateLimit
+from cascaded.types.profile import (
+    BudgetConfig,
+    OrganizationConfig,
+    RateLimitConfig,
+    UserProfile,
+    WorkspaceConfig,
+)
+from cascaded.types.quotas import OwnQuotas, Quotas
 from cascaded.types.request import Claims, Principal, Request
 from cascaded.types.tiers import TierConfig
-from tests.support.fakes import Audited, ladder, model, request
+from tests.support.fakes import Audited, Known, ladder, model, request
 
 CHEAP, MIDDLE, STRONG = model("cheap", 1), model("middle", 5), model("strong", 10)
 LADDER = ladder(CHEAP, MIDDLE, STRONG, top_retries=0)
@@ -67,21 +78,94 @@ class TestResolve:
         claims=Claims(user_id="alice", user_tier="pro"),
     )
 
+    def stage(self, limits_for: LimitsFor, *kept: Any) -> Stage:
+        return resolve(standing(self.RULES, Known(*kept), limits_for))
+
     async def test_it_sets_the_caller_and_its_limits(self) -> None:
         limits = budget(5)
-        found = await decided(
-            resolve(self.RULES, lambda caller: limits if caller == ALICE else Limits()),
-            Decision(),
-            self.BY_APP,
-        )
-        assert (found.caller, found.limits) == (ALICE, limits)
+        stage = self.stage(lambda caller, _: limits if caller == ALICE else Limits())
+        found = await decided(stage, Decision(), self.BY_APP)
+        assert (found.caller, found.profile, found.limits) == (ALICE, None, limits)
+
+    async def test_limits_are_worked_out_once_for_each_caller(self) -> None:
+        asked: list[str] = []
+
+        def limits_for(caller: Caller, _: OwnQuotas) -> Limits:
+            asked.append(caller.user_id)
+            return Limits()
+
+        stage = self.stage(limits_for)
+        for user in ("alice", "bob", "alice", "bob", "alice"):
+            await decided(stage, Decision(), replace(self.BY_APP, claims=Claims(user_id=user)))
+        assert asked == ["alice", "bob"]
 
     async def test_who_is_refused_has_no_limits(self) -> None:
-        def never(caller: Caller) -> Limits:
+        def never(caller: Caller, _: OwnQuotas) -> Limits:
             raise AssertionError
 
         wrong = replace(self.BY_APP, claims=Claims(user_tier="gold"))
-        assert (await refused(resolve(self.RULES, never), Decision(), wrong)).code == "forbidden"
+        assert (await refused(self.stage(never), Decision(), wrong)).code == "forbidden"
+
+    async def test_what_is_stored_goes_into_the_limits_and_a_change_acts_at_once(self) -> None:
+        asked: list[OwnQuotas] = []
+
+        def limits_for(_: Caller, own: OwnQuotas) -> Limits:
+            asked.append(own)
+            return Limits()
+
+        profile = UserProfile(
+            user_id="alice",
+            tier="pro",
+            budget_overrides=BudgetConfig(daily=Decimal(1)),
+            organization=OrganizationConfig(
+                organization_id="acme",
+                shared_rate_limits=RateLimitConfig(requests_per_day=9),
+            ),
+        )
+        known = Known(profile)
+        stage = resolve(standing(self.RULES, known, limits_for))
+        found = await decided(stage, Decision(), self.BY_APP)
+        assert found.profile is profile
+        assert found.caller == replace(ALICE, organization_id="acme")
+        await decided(stage, Decision(), self.BY_APP)
+        assert asked == [
+            OwnQuotas(user=Quotas(daily_nano_usd=10**9), organization=Quotas(requests_per_day=9))
+        ]
+        known.kept = [replace(profile, budget_overrides=None)]
+        await decided(stage, Decision(), self.BY_APP)
+        assert asked[1].user == Quotas()
+
+    async def test_shared_limits_hold_for_whoever_is_said_to_belong_there(self) -> None:
+        acme = OrganizationConfig(
+            organization_id="acme", shared_budget=BudgetConfig(daily=Decimal(2))
+        )
+        lab = WorkspaceConfig(workspace_id="lab", workspace_budget=BudgetConfig(total=Decimal(3)))
+        claims = Claims(user_id="alice", organization_id="acme", workspace_id="lab")
+        asked = replace(self.BY_APP, claims=claims)
+        stage = self.stage(lambda caller, own: limits_for(caller, LimitBook(), own), acme, lab)
+        found = await decided(stage, Decision(), asked)
+        amounts = [(one.scope, one.id, one.limit_nano_usd) for one in found.limits.budgets]
+        assert amounts == [
+            ("organization", "acme", 2 * 10**9),
+            ("workspace", "lab", 3 * 10**9),
+        ]
+
+    async def test_a_store_that_cannot_be_read_refuses(self) -> None:
+        known = Known()
+        known.fails = StoreError("the disk is gone")
+        stage = resolve(standing(self.RULES, known, lambda *_: Limits()))
+        refusal = await refused(stage, Decision(), self.BY_APP)
+        assert (refusal.code, "the disk is gone" in refusal.message) == (
+            "profiles_unavailable",
+            True,
+        )
+
+    async def test_more_limits_than_a_call_takes_refuse(self) -> None:
+        def too_many(*_: object) -> Limits:
+            raise TooManyLimitsError("17 rates")
+
+        refusal = await refused(self.stage(too_many), Decision(), self.BY_APP)
+        assert (refusal.code, refusal.message) == ("limits_unusable", "17 rates")
 
 
 # --- peek ----------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ import msgspec
 
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller
+from cascaded.types.profile import UserProfile
 from cascaded.types.request import Claims, Principal
 
 MAX_ID_BYTES = 256
 """Of an id in UTF-8, a tag's with its name: what the ledger keeps."""
 
 MAX_QUOTED_CHARS = 64
+NOTHING_CLAIMED = Claims()
 
 
 class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,36 +25,44 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
     tiers: frozenset[str] = frozenset()
     """The tiers there are."""
     known_users: frozenset[str] = frozenset()
-    """Users with limits of their own."""
+    """Users with limits of their own in the configuration. Those with a profile are known, too."""
     unknown_user: Literal["default", "refuse"] = "default"
     """What becomes of others: the default limits, or a refusal."""
     declared_tags: frozenset[str] = frozenset()
 
 
-def identify(principal: Principal, claims: Claims, rules: AccessRules) -> Caller | Refusal:
-    """The caller as far as it is believed.
+def user_of(principal: Principal, claims: Claims, rules: AccessRules) -> str:
+    """Whose call it is, as far as that is believed."""
+    return (claims.user_id if principal.id in rules.trusted else None) or principal.id
+
+
+def identify(
+    principal: Principal, claims: Claims, rules: AccessRules, profile: UserProfile | None = None
+) -> Caller | Refusal:
+    """The caller as far as it is believed. `profile` is what is stored of `user_of` the call.
 
     Without trust a call is the principal's own, whatever it claims: nobody can spend on another's
-    account, or escape their own limits, by a header.
+    account, or escape their own limits, by a header. What the operator stored stands above every
+    claim of tier, organisation and workspace, and a claim above the default tier.
     """
     if principal.id not in rules.trusted:
-        caller = Caller(user_id=principal.id, tier=rules.default_tier)
-    else:
-        caller = Caller(
-            user_id=claims.user_id or principal.id,
-            tier=claims.user_tier or rules.default_tier,
-            organization_id=claims.organization_id,
-            workspace_id=claims.workspace_id,
-            team_id=claims.team_id,
-            run_id=claims.run_id,
-            tags=tuple(
-                sorted(item for item in claims.tags.items() if item[0] in rules.declared_tags)
-            ),
-        )
-    return _fault(caller, rules) or caller
+        claims = NOTHING_CLAIMED
+    organization = profile.organization if profile else None
+    workspace = profile.workspace if profile else None
+    caller = Caller(
+        user_id=claims.user_id or principal.id,
+        tier=(profile and profile.tier) or claims.user_tier or rules.default_tier,
+        organization_id=organization.id if organization else claims.organization_id,
+        workspace_id=workspace.id if workspace else claims.workspace_id,
+        team_id=claims.team_id,
+        run_id=claims.run_id,
+        tags=tuple(sorted(item for item in claims.tags.items() if item[0] in rules.declared_tags)),
+    )
+    return _fault(caller, rules, known=profile is not None)
 
 
-def _fault(caller: Caller, rules: AccessRules) -> Refusal | None:
+def _fault(caller: Caller, rules: AccessRules, *, known: bool) -> Caller | Refusal:
+    """The caller, or why it may not call."""
     ids = (
         caller.user_id,
         caller.organization_id,
@@ -74,13 +84,13 @@ def _fault(caller: Caller, rules: AccessRules) -> Refusal | None:
             f" {', '.join(sorted(rules.tiers)) or 'none'}.",
             param="user_tier",
         )
-    if rules.unknown_user == "refuse" and caller.user_id not in rules.known_users:
+    if rules.unknown_user == "refuse" and not known and caller.user_id not in rules.known_users:
         return Refusal(
             code="forbidden",
             message=f"User '{caller.user_id}' is not known here, and unknown users are refused"
-            " (access.unknown_user). Ask the operator to add limits for this user.",
+            " (access.unknown_user). Ask the operator to add this user.",
         )
-    return None
+    return caller
 
 
 def _bytes(one: str) -> int:

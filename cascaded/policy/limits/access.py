@@ -1,12 +1,10 @@
 """What a tier allows: models, features, the length of answers, escalation."""
 
-from fnmatch import fnmatchcase
-
 import msgspec
 
 from cascaded.types.decision import Refusal
 from cascaded.types.model import Ladder, Model
-from cascaded.types.tiers import Feature, TierConfig
+from cascaded.types.tiers import Feature, TierConfig, matches
 
 MAX_LISTED = 10
 
@@ -75,7 +73,7 @@ def feature_refusal(tier: TierConfig | None, feature: Feature) -> Refusal | None
 
 
 def _allows(tier: TierConfig, model: Model) -> bool:
-    return any(fnmatchcase(model.name, pattern) for pattern in tier.allowed_models)
+    return matches(model.name, tier.allowed_models)
 
 
 def _forbidden(tier: TierConfig, *models: str) -> Refusal:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from cascaded.types.errors import TooManyLimitsError
 from cascaded.types.limits import BudgetLimit, Caller, Limits, Origin, RateLimit, Scope, Unit
 from cascaded.types.quotas import (
     BUDGET_FIELDS,
@@ -12,8 +13,10 @@ from cascaded.types.quotas import (
     MAX_BUDGETS,
     MAX_RATES,
     MINUTE_NS,
+    NOTHING_OWN,
     RATE_FIELDS,
     UNSET,
+    OwnQuotas,
     Quotas,
     ScopeQuotas,
     merged,
@@ -62,19 +65,28 @@ class _Charge(NamedTuple):
     layers: tuple[Quotas, ...]
     """Below that: tier and default. `profile` stands above all."""
     profile: Quotas = UNSET
+    """What is stored for it."""
 
 
-def limits_for(caller: Caller, book: LimitBook, profile: Quotas = UNSET) -> Limits:
+def limits_for(caller: Caller, book: LimitBook, own: OwnQuotas = NOTHING_OWN) -> Limits:
     """Every budget and rate of a call, global first and then in the order of `Scope`.
 
-    A user's are merged field by field: `profile` (what is stored for that user) over the user's
-    own table over the tier over the default of all users. A user's tag that was not declared
-    makes no counter. Same caller and book, same answer: memoise it by the caller.
+    A user's are merged field by field: `own` (what is stored for that user) over the user's
+    table in the configuration over the tier over the default of all users; `own` also has what is
+    stored for the user's organisation and workspace. A user's tag that was not declared makes no
+    counter. Same caller, book and `own`, same answer: memoise it by them.
+
+    Raises `TooManyLimitsError`. The configuration check counts its own, so that only what is
+    stored can be too much.
     """
-    limits = _limits(_charges(caller, book, profile), book.base)
-    # The configuration check counts them, so that a call never fails for it.
-    assert len(limits.budgets) <= MAX_BUDGETS, "more budgets than one call may be charged to"
-    assert len(limits.rates) <= MAX_RATES, "more rates than one call may count against"
+    limits = _limits(_charges(caller, book, own), book.base)
+    budgets, rates = len(limits.budgets), len(limits.rates)
+    if budgets > MAX_BUDGETS or rates > MAX_RATES:
+        raise TooManyLimitsError(
+            f"{budgets} budgets and {rates} rates apply to this call of user '{caller.user_id}', a"
+            f" burst counting as a rate; one call is charged to at most {MAX_BUDGETS} and"
+            f" {MAX_RATES}. The operator must take some away."
+        )
     return limits
 
 
@@ -107,19 +119,19 @@ def _limits(charges: Iterator[_Charge], base: Quotas) -> Limits:
     return Limits(tuple(budgets), tuple(rates))
 
 
-def _charges(caller: Caller, book: LimitBook, profile: Quotas) -> Iterator[_Charge]:
+def _charges(caller: Caller, book: LimitBook, own: OwnQuotas) -> Iterator[_Charge]:
     yield _Charge("global", GLOBAL_ID, book.of("global").default, ())
-    owners: tuple[tuple[Scope, str | None], ...] = (
-        ("organization", caller.organization_id),
-        ("workspace", caller.workspace_id),
-        ("team", caller.team_id),
+    owners: tuple[tuple[Scope, str | None, Quotas], ...] = (
+        ("organization", caller.organization_id, own.organization),
+        ("workspace", caller.workspace_id, own.workspace),
+        ("team", caller.team_id, UNSET),
     )
-    for scope, id in owners:
+    for scope, id, stored in owners:
         if id is not None:
-            yield _charge(scope, id, book.of(scope))
+            yield _charge(scope, id, book.of(scope), (), stored)
     tier = book.tiers.get(caller.tier) if caller.tier is not None else None
     layer = () if tier is None else (tier.limits,)
-    yield _charge("user", caller.user_id, book.of("user"), layer, profile)
+    yield _charge("user", caller.user_id, book.of("user"), layer, own.user)
     if caller.tier is not None:
         yield _charge("tier", caller.tier, book.of("tier"))
     for name, value in caller.tags:
@@ -186,8 +198,8 @@ def _budgets(charge: _Charge, quotas: Quotas) -> Iterator[BudgetLimit]:
 
 
 def _origin(charge: _Charge, field: str) -> Origin:
-    named = charge.scope != "user" and getattr(charge.own, field) is not None
-    return "file" if named else "profile"
+    stored = charge.scope == "user" or getattr(charge.profile, field) is not None
+    return "file" if not stored and getattr(charge.own, field) is not None else "profile"
 
 
 def _rates(charge: _Charge, quotas: Quotas) -> Iterator[RateLimit]:
