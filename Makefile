@@ -7,14 +7,23 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test torture check fmt prices reference bench clean
+.PHONY: demo test package dist torture check fmt prices reference bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
 
 test: $(STAMPS)/core $(STAMPS)/checks ## Every test, Rust and Python
 	cargo test --workspace --locked --quiet
-	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90 --ignore tests/packaging
+
+package: $(STAMPS)/core $(STAMPS)/checks ## Build sdist and wheel, install, run, uninstall; manifests
+	$(BIN)/pytest -q tests/packaging
+
+dist: $(STAMPS)/core $(STAMPS)/dist ## What is published: sdist and wheels for x86_64 and aarch64
+	rm -rf dist
+	$(BIN)/maturin sdist --out dist
+	for machine in x86_64 aarch64; do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin build --release --locked \
+		--zig --compatibility manylinux_2_28 --target $$machine-unknown-linux-gnu --out dist || exit 1; done
 
 torture: $(STAMPS)/core $(STAMPS)/checks ## Kill daemons for minutes, cut the power of simulated disks
 	CASCADED_TORTURE_KILLS=$${CASCADED_TORTURE_KILLS:-100} $(BIN)/pytest -q -s -p no:cacheprovider \
@@ -62,4 +71,9 @@ $(STAMPS)/core: $(STAMPS)/venv pyproject.toml constraints.txt $(RUST)
 
 $(STAMPS)/checks: $(STAMPS)/venv pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --group checks
+	@touch $@
+
+$(STAMPS)/dist: $(STAMPS)/venv pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --group dist
+	rustup target add x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
 	@touch $@

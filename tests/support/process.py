@@ -93,18 +93,19 @@ def serving(
     socket: Path | None = None,
     ready: bool = True,
     launcher: Sequence[str] = (),
+    python: str = sys.executable,
     **env: str,
 ) -> Iterator[Served]:
     """`cascaded serve` with this config, its log on standard error; killed if it is left running.
 
     `{socket}` in the config is filled in. With `ready` it has answered before the block begins.
-    `launcher` is a command that runs the daemon's.
+    `launcher` is a command that runs the daemon's; `python` is whose package it is.
     """
     socket = socket or folder / "d.sock"
     config, said = folder / f"{socket.stem}.toml", folder / f"{socket.stem}.log"
     text = toml.replace("{socket}", str(socket)).replace("{uid}", str(os.getuid()))
     config.write_text(text.replace("{folder}", str(folder)))
-    command = [*launcher, sys.executable, "-m", "cascaded", "serve", "--config", str(config)]
+    command = [*launcher, python, "-m", "cascaded", "serve", "--config", str(config)]
     with (
         said.open("ab") as output,
         subprocess.Popen(
