@@ -1,5 +1,6 @@
 """The command line. It speaks to the daemon only through the client."""
 
+import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -7,6 +8,7 @@ from importlib.metadata import version
 
 import click
 
+from cascaded.cli.show import colour
 from cascaded.client.errors import CascadedError
 
 EXIT_REFUSED = 2
@@ -24,6 +26,7 @@ COMMANDS = {
     "state": "cascaded.cli.state:state",
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",
+    "doctor": "cascaded.cli.doctor:doctor",
 }
 
 
@@ -57,8 +60,10 @@ class LazyGroup(click.Group):
     cls=LazyGroup, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(version("cascaded"), prog_name="cascaded")
-def cascaded() -> None:
+@click.pass_context
+def cascaded(ctx: click.Context) -> None:
     """The LLM cost-control sidecar: a cheap model first, a stronger one only when needed."""
+    ctx.color = colour(os.environ)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import click
 import msgspec
 
-from cascaded.cli.show import JSON, MIB
+from cascaded.cli.show import JSON, MIB, Row, table
 from cascaded.models.catalogue import MODELS, ModelFile, UnknownModelError, find
 from cascaded.models.folder import Finding, listing, models_folder, verify
 from cascaded.models.pull import OnProgress, Progress, PullError, make_sources, pull
@@ -107,17 +107,15 @@ def _print(findings: list[Finding] | tuple[Finding, ...], *, as_json: bool) -> N
     if as_json:
         click.echo(msgspec.json.encode([_row(finding) for finding in findings]))
         return
-    from rich.console import Console
-    from rich.table import Table
+    table(("name", "role", "size", "state", "licence", "file"), map(_columns, findings))
 
-    table = Table("name", "role", "size", "state", "licence", "file")
-    for finding in findings:
-        model = finding.model
-        size = f"{model.size_bytes / MIB:,.0f} MiB"
-        state = finding.state + (f": {finding.detail}" if finding.detail else "")
-        where = str(finding.path) if finding.usable else f"cascaded models pull {model.name}"
-        table.add_row(model.name, model.role, size, state, model.licence, where)
-    Console().print(table)
+
+def _columns(finding: Finding) -> Row:
+    model = finding.model
+    size = f"{model.size_bytes / MIB:,.0f} MiB"
+    state = finding.state + (f": {finding.detail}" if finding.detail else "")
+    where = str(finding.path) if finding.usable else f"cascaded models pull {model.name}"
+    return (model.name, model.role, size, state, model.licence, where)
 
 
 def _row(finding: Finding) -> dict[str, object]:

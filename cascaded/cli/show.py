@@ -1,13 +1,18 @@
 """How answers and amounts look in a terminal, and the options that many commands have."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import click
 
 from cascaded.client.results import Metadata
 from cascaded.types.environment import Variable
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = tuple[str, ...]
 MIB = 1024 * 1024
 SOCKET = click.option(
     "--socket", metavar="PATH", envvar=Variable.SOCKET, help="The daemon's socket."
@@ -16,6 +21,13 @@ CONFIG = click.option(
     "--config", "-c", metavar="FILE", envvar=Variable.CONFIG, help="The TOML file."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def colour(env: Mapping[str, str]) -> bool | None:
+    """Whether there are colours; `None`: where a terminal is."""
+    if env.get(Variable.NO_COLOR) or env.get(Variable.TERM) == "dumb":
+        return False
+    return True if env.get(Variable.FORCE_COLOR) else None
 
 
 def dollars(amount: Decimal) -> str:
@@ -59,10 +71,29 @@ def footer(metadata: Metadata) -> str:
 def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Print rows of text; what others said is neither markup nor a command to the terminal."""
     from rich.console import Console
+
+    console = Console()
+    cells = [tuple(map(plain, row)) for row in rows]
+    if console.is_terminal:
+        _print_rich(console, columns, cells)
+    else:
+        _print_aligned(columns, cells)
+
+
+def _print_rich(console: "Console", columns: Row, rows: list[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(*columns)
     for row in rows:
-        shown.add_row(*(Text(plain(cell)) for cell in row))
-    Console().print(shown)
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+
+
+def _print_aligned(columns: Row, rows: list[Row]) -> None:
+    """Nothing is cut off or wrapped: a program may read it."""
+    every = [columns, *rows]
+    widths = [max(len(row[index]) for row in every) for index in range(len(columns))]
+    for row in every:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(line.rstrip())
