@@ -1,8 +1,13 @@
 """Write the reference documents from the code: `make reference`. A test holds them current."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import click
+
+from cascaded.cli import cascaded
+from cascaded.cli.exits import Exit
 from cascaded.config.reference import Setting, Table, tables
 from cascaded.types.environment import Variable
 
@@ -74,9 +79,85 @@ configuration names (`"env:NAME"`).
 """
 
 
+def manual() -> str:
+    """man/cascaded.1"""
+    root = click.Context(cascaded, info_name="cascaded")
+    commands = "\n".join(line for command in _commands(root) for line in _in_manual(*command))
+    exits = "\n".join(f".TP\n.B {int(one)}\n{_roff(one.meaning)}" for one in Exit)
+    variables = "\n".join(f".TP\n.B {one}\n{_roff(one.meaning)}" for one in Variable)
+    return f"""\
+.\\" Made by scripts/build_reference.py from the code; edit the code instead.
+.TH CASCADED 1
+.SH NAME
+cascaded \\- the LLM cost-control sidecar
+.SH SYNOPSIS
+.B cascaded
+.RI [ OPTIONS ]
+.I COMMAND
+.RI [ ARGUMENTS ]
+.SH DESCRIPTION
+One daemon per host beside your application, on a Unix socket. It asks a cheap model first, keeps
+the answer if it is good enough, and climbs to a stronger one if it is not; budgets and rates are
+held before anything is sent. Every command but
+.B serve
+and
+.B completion
+takes
+.B \\-\\-json
+for programs.
+.SH COMMANDS
+{commands}
+.SH EXIT STATUS
+{exits}
+.SH ENVIRONMENT
+{variables}
+.SH FILES
+.TP
+.I ~/.config/cascaded/cascaded.toml
+The configuration, where neither
+.B \\-\\-config
+nor
+.B CASCADED_CONFIG
+names one.
+"""
+
+
+def _commands(ctx: click.Context) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Every command that does something, with its whole name."""
+    assert isinstance(ctx.command, click.Group)
+    for name in ctx.command.list_commands(ctx):
+        command = ctx.command.get_command(ctx, name)
+        assert command is not None
+        below = click.Context(command, info_name=name, parent=ctx)
+        if isinstance(command, click.Group):
+            yield from _commands(below)
+        else:
+            yield below.command_path.removeprefix("cascaded "), command, below
+
+
+def _in_manual(name: str, command: click.Command, ctx: click.Context) -> Iterator[str]:
+    arguments = " ".join(
+        one.make_metavar(ctx) for one in command.params if isinstance(one, click.Argument)
+    )
+    yield f".SS {_roff(f'{name} {arguments}'.strip())}"
+    text = inspect.cleandoc(command.help or "")
+    yield "\n.PP\n".join(_roff(" ".join(part.split())) for part in text.split("\n\n"))
+    for option in command.params:
+        record = option.get_help_record(ctx)
+        if isinstance(option, click.Option) and record is not None:
+            yield f".TP\n.B {_roff(record[0])}\n{_roff(record[1])}"
+
+
+def _roff(text: str) -> str:
+    """A text without what roff would take for its own."""
+    text = text.replace("\\", "\\e").replace("-", "\\-").replace("`", "")
+    return f"\\&{text}" if text.startswith((".", "'")) else text
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/environment.md": environment,
+    "man/cascaded.1": manual,
 }
 """Files, and what makes them."""
 

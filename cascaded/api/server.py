@@ -35,6 +35,7 @@ _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
 MAX_BESIDE = 1024
 """Requests at once that need no place: questions about budgets, reservations, administration."""
+NS_PER_S = 1_000_000_000
 MAX_ARRIVING = 256
 """Bodies on their way at once; each may take up to the limit of memory."""
 
@@ -71,6 +72,8 @@ class Status(msgspec.Struct):
     """Requests under way, those of waiting calls included."""
     arriving: int = 0
     """Bodies that are still on their way."""
+    since_ns: int = 0
+    """When the daemon began, by the monotonic clock."""
 
 
 class Tally(msgspec.Struct):
@@ -382,6 +385,7 @@ def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG0
         "draining": status.draining,
         "in_flight": status.in_flight,
         "waiting": services.room.waiting,
+        "uptime_s": (services.clock.monotonic_ns() - status.since_ns) / NS_PER_S,
     }
     return _json(body, status=200 if ready else 503)
 

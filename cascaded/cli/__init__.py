@@ -8,16 +8,15 @@ from importlib.metadata import version
 
 import click
 
+from cascaded.cli.exits import Exit
 from cascaded.cli.show import colour
 from cascaded.client.errors import CascadedError
-
-EXIT_REFUSED = 2
-"""The daemon refused, or cannot be reached; 1 is for faults, as everywhere."""
 
 COMMANDS = {
     "serve": "cascaded.cli.serve:serve",
     "demo": "cascaded.cli.demo:demo",
     "ask": "cascaded.cli.ask:ask",
+    "status": "cascaded.cli.status:status",
     "check": "cascaded.cli.budget:check",
     "budget": "cascaded.cli.budget:budget",
     "unknowns": "cascaded.cli.budget:unknowns",
@@ -27,6 +26,7 @@ COMMANDS = {
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",
     "doctor": "cascaded.cli.doctor:doctor",
+    "completion": "cascaded.cli.completion:completion",
 }
 
 
@@ -72,4 +72,4 @@ def main() -> None:
         cascaded.main(standalone_mode=True)
     except CascadedError as error:
         click.echo(f"cascaded: {error}", err=True)
-        sys.exit(EXIT_REFUSED)
+        sys.exit(Exit.REFUSED)

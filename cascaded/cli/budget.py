@@ -5,12 +5,13 @@ import sys
 import click
 import msgspec
 
+from cascaded.cli.exits import Exit
 from cascaded.cli.show import JSON, SOCKET, dollars, table
 from cascaded.client import Client
 from cascaded.client.calls import Asked
 from cascaded.client.results import Budget, Check, LimitInfo
 
-EXIT_NOT_ALLOWED = 3
+BUDGET_COLUMNS = ("scope", "id", "window", "spent", "held", "unknown", "limit", "left", "resets")
 
 
 @click.command()
@@ -48,7 +49,7 @@ def check(
     else:
         _print_check(told)
     if not told.allowed:
-        sys.exit(EXIT_NOT_ALLOWED)
+        sys.exit(Exit.NO)
 
 
 @click.command()
@@ -63,10 +64,7 @@ def budget(scope: str | None, wanted: str | None, as_json: bool, socket: str | N
     if as_json:
         click.echo(msgspec.json.encode(budgets))
         return
-    table(
-        ("scope", "id", "window", "spent", "held", "unknown", "limit", "left", "resets"),
-        [_budget_row(one) for one in budgets],
-    )
+    table(BUDGET_COLUMNS, map(budget_row, budgets))
 
 
 @click.group()
@@ -104,12 +102,14 @@ def list_unknowns(as_json: bool, socket: str | None) -> None:
 @unknowns.command("resolve")
 @click.argument("hold", type=int)
 @click.argument("cost", metavar="USD")
+@JSON
 @SOCKET
-def resolve_unknown(hold: int, cost: str, socket: str | None) -> None:
+def resolve_unknown(hold: int, cost: str, as_json: bool, socket: str | None) -> None:
     """Say what HOLD really cost, from the provider's bill."""
     with Client(socket) as client:
         receipt = client.resolve(hold, cost)
-    click.echo(f"hold {receipt.hold}: {dollars(receipt.posted)} posted")
+    told = f"hold {receipt.hold}: {dollars(receipt.posted)} posted"
+    click.echo(msgspec.json.encode(receipt) if as_json else told)
 
 
 def _print_check(told: Check) -> None:
@@ -138,7 +138,8 @@ def _limit_row(one: LimitInfo) -> tuple[str, ...]:
     return (what, f"{one.scope} {one.id}", show(one.used), limit, left, fits, one.resets_at or "")
 
 
-def _budget_row(one: Budget) -> tuple[str, ...]:
+def budget_row(one: Budget) -> tuple[str, ...]:
+    """A budget under `BUDGET_COLUMNS`."""
     limit = "none" if one.limit is None else dollars(one.limit)
     left = "" if one.remaining is None else dollars(one.remaining)
     spent, held, unknown = dollars(one.posted), dollars(one.held), dollars(one.unknown)

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import NoReturn
 
 import click
 import msgspec
 
-from cascaded.cli.serve import EXIT_CONFIG, examined, told
+from cascaded.cli.exits import Exit
+from cascaded.cli.serve import checked, examined, told
 from cascaded.cli.show import JSON
-from cascaded.config import Mistake, effective, explain, reference, rows, schema
+from cascaded.config import Loaded, effective, explain, reference, rows, schema
 from cascaded.types.environment import Variable
 from cascaded.types.places import config_path
 
@@ -30,24 +30,17 @@ def check(file: str | None, as_json: bool) -> None:
 
     Warnings tell what is valid and most likely not meant; they do not count.
     """
-    from cascaded.daemon import faults
-
-    found = examined(file, search=True)
-    if isinstance(found, list):
-        _end(found, as_json=as_json)
-    mistakes = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
-    _end([*found.warnings, *mistakes], as_json=as_json)
-
-
-def _end(told_of: list[Mistake], *, as_json: bool) -> NoReturn:
-    wrong = any(one.severity == "mistake" for one in told_of)
+    found = checked(file, search=True)
+    sound = isinstance(found, Loaded)
+    noted = found.warnings if isinstance(found, Loaded) else found
     if as_json:
-        click.echo(msgspec.json.encode(told_of))
+        click.echo(msgspec.json.encode(noted))
     else:
-        told(told_of)
-        if not wrong:
+        told(noted)
+        if sound:
             click.echo("no mistakes")
-    raise click.exceptions.Exit(EXIT_CONFIG if wrong else 0)
+    if not sound:
+        raise click.exceptions.Exit(Exit.CONFIG)
 
 
 @config.command()
@@ -59,7 +52,7 @@ def show(file: str | None, origin: bool, as_json: bool) -> None:
     found = examined(file, search=True)
     if isinstance(found, list):
         told(found)
-        raise click.exceptions.Exit(EXIT_CONFIG)
+        raise click.exceptions.Exit(Exit.CONFIG)
     if not as_json:
         click.echo(explain(found.config, found.origins if origin else None), nl=False)
     elif origin:
@@ -71,7 +64,8 @@ def show(file: str | None, origin: bool, as_json: bool) -> None:
 @config.command()
 @FILE
 @click.option("--preset", type=click.Choice(sorted(schema.PRESETS)), help="What it begins with.")
-def init(file: str | None, preset: str | None) -> None:
+@JSON
+def init(file: str | None, preset: str | None, as_json: bool) -> None:
     """Write a commented FILE to begin with; `-` prints it. What is there is never overwritten.
 
     Without FILE it is the usual place.
@@ -92,4 +86,4 @@ def init(file: str | None, preset: str | None) -> None:
         raise click.ClickException(f"{path} is there already; it was left alone") from None
     except OSError as error:
         raise click.ClickException(f"cannot write {path}: {error.strerror}") from None
-    click.echo(path)
+    click.echo(msgspec.json.encode({"path": str(path)}) if as_json else path)

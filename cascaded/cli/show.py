@@ -1,5 +1,6 @@
 """How answers and amounts look in a terminal, and the options that many commands have."""
 
+import os
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -33,6 +34,17 @@ def colour(env: Mapping[str, str]) -> bool | None:
 def dollars(amount: Decimal) -> str:
     """An amount with every digit it has, at least cents."""
     return f"{'-' if amount < 0 else ''}${abs(amount):f}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units of it: `3 d 4 h`, `12 min 5 s`."""
+    parts: list[str] = []
+    rest = int(seconds)
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
 
 
 def plain(text: str) -> str:
@@ -72,7 +84,7 @@ def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Print rows of text; what others said is neither markup nor a command to the terminal."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(force_terminal=colour(os.environ))
     cells = [tuple(map(plain, row)) for row in rows]
     if console.is_terminal:
         _print_rich(console, columns, cells)

@@ -100,6 +100,8 @@ class Readiness(msgspec.Struct, frozen=True):
     draining: bool = False
     in_flight: int = 0
     """Calls under way."""
+    uptime_s: float = 0.0
+    """Since when it runs."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,7 +60,7 @@ async def open_ground(
     config: Config, clock: Clock, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
 ) -> Ground:
     """Open it all; the stack closes it. Raises `StartError`."""
-    status = Status()
+    status = Status(since_ns=clock.monotonic_ns())
     ledger = await open_ledger(config.ledger, log, lost, stack)
     usage, audit, copies = open_records(config, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend)

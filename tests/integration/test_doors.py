@@ -260,6 +260,7 @@ def test_one_call_too_many_is_told_to_come_back(upstream: Upstream) -> None:
             assert answer.headers["retry-after"] == "1"
             assert answer.headers["x-should-retry"] == "true"
             ready = http.get("/ready").json()
+            assert ready.pop("uptime_s") > 0
             assert ready == {"ready": True, "draining": False, "in_flight": 2, "waiting": 0}
             for thread in threads:
                 thread.join()

@@ -1,6 +1,8 @@
 """What the configuration says beside its mistakes: warnings, origins, presets, the reference."""
 
 import ast
+import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -193,6 +195,16 @@ class TestReference:
 def test_the_reference_is_current(name: str) -> None:
     written = (HERE.parent.parent / name).read_text()
     assert written == build_reference.DOCUMENTS[name](), "run `make reference`"
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="there is no groff")
+def test_the_manual_is_sound() -> None:
+    """groff finds nothing to warn of."""
+    page = HERE.parent.parent / "man" / "cascaded.1"
+    checked = subprocess.run(
+        ["groff", "-man", "-ww", "-z", "-K", "utf8", page], capture_output=True, check=True
+    )
+    assert checked.stderr == b""
 
 
 def test_every_environment_variable_is_declared() -> None:

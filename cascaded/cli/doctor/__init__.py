@@ -10,14 +10,14 @@ import msgspec
 
 from cascaded.cli.doctor import door, machine, state, upstreams
 from cascaded.cli.doctor.finding import Finding, ok, problem, warning
-from cascaded.cli.serve import examined
+from cascaded.cli.exits import Exit
+from cascaded.cli.serve import checked
 from cascaded.cli.show import CONFIG, JSON, plain
 from cascaded.config import Config, Loaded, Mistake, schema
 from cascaded.models.catalogue import UnknownModelError, find
 from cascaded.models.folder import look as look_at_model
 from cascaded.models.folder import models_folder, verify
 
-EXIT_PROBLEM = 1
 _COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -41,7 +41,7 @@ def doctor(config: str | None, offline: bool, no_hash: bool, as_json: bool) -> N
     if as_json:
         click.echo(msgspec.json.encode(findings))
     if any(one.verdict == "problem" for one in findings):
-        raise click.exceptions.Exit(EXIT_PROBLEM)
+        raise click.exceptions.Exit(Exit.FAULT)
 
 
 def _print(finding: Finding) -> None:
@@ -54,7 +54,7 @@ def _print(finding: Finding) -> None:
 
 def _examine(file: str | None, *, offline: bool, hashed: bool) -> Iterator[Finding]:
     now = datetime.now(UTC)
-    found = examined(file, search=True)
+    found = checked(file, search=True)
     yield from _configuration(found)
     yield from machine.clock(now)
     if not isinstance(found, Loaded):
@@ -71,16 +71,13 @@ def _examine(file: str | None, *, offline: bool, hashed: bool) -> Iterator[Findi
 
 
 def _configuration(found: Loaded | list[Mistake]) -> Iterator[Finding]:
-    from cascaded.daemon import faults
-
     area, advice = "config", "correct it, then `cascaded config check`"
-    if not isinstance(found, Loaded):
-        yield from (problem(area, str(one), advice) for one in found)
-        return
-    wrong = [found.mistake(fault.path, fault.message) for fault in faults(found.config)]
-    yield from (problem(area, str(one), advice) for one in wrong)
-    yield from (warning(area, str(one), "look whether it is meant") for one in found.warnings)
-    if not wrong:
+    for one in found.warnings if isinstance(found, Loaded) else found:
+        if one.severity == "warning":
+            yield warning(area, str(one), "look whether it is meant")
+        else:
+            yield problem(area, str(one), advice)
+    if isinstance(found, Loaded):
         yield ok(area, f"{found.origins.place(())[0]} has no mistakes")
 
 

@@ -52,9 +52,8 @@ def _silent(path: Path, error: CascadedError) -> Finding:
     if holder is not None:
         advice = "look at its log; restart it if it stays so"
         return problem(AREA, f"the daemon (pid {holder}) does not answer: {error}", advice)
-    return warning(
-        AREA, f"{path} is stale: nobody serves it", "nothing: the next start replaces it"
-    )
+    advice = "none is needed: the next start replaces it"
+    return warning(AREA, f"{path} is stale: nobody serves it", advice)
 
 
 def _answers(path: Path, theirs: str) -> Finding:

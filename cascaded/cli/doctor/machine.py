@@ -2,7 +2,6 @@
 
 import ctypes
 import errno
-import os
 import platform
 import re
 import resource
@@ -72,10 +71,8 @@ def limits(config: Config) -> Iterator[Finding]:
 
 def software(config: Config) -> Iterator[Finding]:
     """Whether what we are made of is there."""
-    yield ok(
-        "software",
-        f"Python {platform.python_version()} on {platform.system()} {os.uname().release}",
-    )
+    system = f"{platform.system()} {platform.release()}"
+    yield ok("software", f"Python {platform.python_version()} on {system}")
     needed = requires("cascaded") or []
     names = [match[0] for one in needed if "extra ==" not in one and (match := _NAME.match(one))]
     missing = [name for name in names if _version(name) is None]

@@ -2,6 +2,7 @@
 free everywhere; the answer is not looked at, and nothing that could hold a key is repeated."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Mapping
@@ -89,6 +90,6 @@ def _why(error: Exception) -> str:
         case aiohttp.ClientHttpProxyError():
             return f"the proxy answers {error.status}"
         case aiohttp.ClientConnectorError():
-            return f"cannot be reached ({error.os_error.strerror or 'no connection'})"
+            return f"cannot be reached ({os.strerror(error.errno) if error.errno else 'refused'})"
         case _:
             return f"does not speak HTTP as it should ({type(error).__name__})"
