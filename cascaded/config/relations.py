@@ -30,6 +30,8 @@ MAX_SHOWN_CHAIN: Final = 8
 MAX_PORT: Final = 65_535
 LOOPBACK: Final = "127.0.0.1"
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\s\[\]]+):([0-9]{1,5})")
+_CONNECTION = re.compile(r"postgres(ql)?://|[a-z_]+\s*=")
+"""A URI, or `keyword = value`, as libpq reads them."""
 _SENSITIVE_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
 )
@@ -78,6 +80,7 @@ class _Relations:
             self._check_ladder(("ladders", name), ladder)
         self._check_aliases()
         self._check_bounds()
+        self._check_database()
         check_limits(self._config, self._document, self._report)
 
     def _names(self, table: str, sound: Mapping[str, object]) -> set[str]:
@@ -342,6 +345,29 @@ class _Relations:
                 f"{shown(mode)} is not available in this version: {_NOT_BUILT[mode]}",
                 '"fast"',
             )
+
+    # [tiers_from_database]
+
+    def _check_database(self) -> None:
+        table = self._config.tiers_from_database
+        if table is None:
+            return
+        path: KeyPath = ("tiers_from_database",)
+        if not _CONNECTION.match(table.connection.reveal()):
+            self._report.add(
+                (*path, "connection"),
+                "what it refers to is not a connection string of PostgreSQL",
+                "postgresql://USER@HOST/DATABASE",
+            )
+        if table.stale_after_s < table.refresh_s:
+            at = (*path, "stale_after_s")
+            message = f"{table.stale_after_s:g} is shorter than refresh_s"
+            self._report.add(at, message, f"at least {table.refresh_s:g}")
+        columns: dict[str, str] = {}
+        for key, column in table.mapping.items():
+            other = columns.setdefault(column, key)
+            if other != key:
+                self._report.add((*path, key), f"{other} is {shown(column)} too", "another column")
 
     def _unknown(self, path: KeyPath, name: str, known: set[str], table: str) -> None:
         near = self._report.nearest(name, sorted(known))

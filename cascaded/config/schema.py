@@ -80,6 +80,21 @@ Name = Annotated[
         extra=_says("1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit"),
     ),
 ]
+_COLUMN = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
+ColumnName = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A{_COLUMN}\Z",
+        extra=_says("1 to 63 letters, digits and _, not beginning with a digit"),
+    ),
+]
+TableName = Annotated[
+    str,
+    Meta(
+        pattern=rf"\A({_COLUMN}\.)?{_COLUMN}\Z",
+        extra=_says("the name of a table, such as users or schema.users"),
+    ),
+]
 ModelName = Annotated[
     str,
     Meta(
@@ -719,6 +734,46 @@ PRESETS: Mapping[str, Mapping[tuple[str, str], Any]] = MappingProxyType(
 """What a preset sets, by table and setting. With one there are no models but those of the file."""
 
 
+class TiersFromDatabase(msgspec.Struct, frozen=True, kw_only=True):
+    """A PostgreSQL table that tells who has which tier, and which budget. It is read in the
+    background and never written; its users are known users."""
+
+    connection: Secret
+    """The connection string, such as `postgresql://reader@db.internal/shop`."""
+    table: TableName
+    """The table or view, as it is called in the database: `users`, or `schema.users`."""
+    user_id_column: ColumnName = "user_id"
+    """The column of the user's id."""
+    tier_column: ColumnName = "tier"
+    """The column of the tier's name. NULL leaves it to `access.default_tier`."""
+    budget_column: ColumnName | None = None
+    """The column of a budget in US dollars, numeric or whole. NULL leaves it to the tier. By
+    default there is none."""
+    budget_window: Literal["daily", "weekly", "monthly", "total"] = "monthly"
+    """What that budget is for."""
+    unknown_tier: Literal["default", "refuse"] = "refuse"
+    """What becomes of users whose tier has no table here: `refuse` turns their calls away,
+    `default` gives them `access.default_tier`."""
+    refresh_s: Annotated[float, Meta(ge=1, le=DAY_S)] = 60.0
+    """How often the table is read."""
+    timeout_s: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
+    """How long one reading may take."""
+    stale_after_s: Annotated[float, Meta(ge=1, le=7 * DAY_S)] = 3600.0
+    """How old the last good reading may be before the log speaks of an error. It holds until there
+    is a better one."""
+    max_rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 100_000
+    """Most rows. A longer table is not read at all."""
+    required_at_start: bool = True
+    """Whether the daemon starts only when the table can be read. Without it, users have no tier
+    and no budget of this table until the first reading."""
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """Which column is what."""
+        columns = {"user_id_column": self.user_id_column, "tier_column": self.tier_column}
+        return columns | ({"budget_column": self.budget_column} if self.budget_column else {})
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. Mappings are read-only."""
 
@@ -762,6 +817,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Customer plans, the least first. By default none."""
     access: Access = Access()
     """Whose word counts, and who may administer."""
+    tiers_from_database: TiersFromDatabase | None = None
+    """A PostgreSQL table that tells who has which tier, and which budget. By default none."""
 
     @classmethod
     def for_production(cls, **settings: Any) -> Self:

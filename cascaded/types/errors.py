@@ -44,6 +44,10 @@ class StoreFullError(StoreError):
     """The store has reached its bound."""
 
 
+class PlansUnreadError(Exception):
+    """The table of users could not be read; the message says why, and tells no secret."""
+
+
 class LedgerFaultError(Exception):
     """The ledger's disk has failed, or takes no more: nothing may be sent to a provider."""
 
