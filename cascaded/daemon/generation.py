@@ -21,6 +21,7 @@ from cascaded.daemon.answerers import Answerer, make_answerers, make_vocabularie
 from cascaded.daemon.book import model_book, model_rows, prices_today
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
+from cascaded.daemon.plans import KeptPlans, directory
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, deciding, stages
@@ -30,7 +31,7 @@ from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook, explain, limits_for
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.book import ModelBook
-from cascaded.ports import Clock
+from cascaded.ports import Clock, Directory
 from cascaded.state.backup import back_up
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
@@ -50,11 +51,16 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     config: Config
     limit_book: LimitBook
     answerers: Mapping[str, Answerer]
+    plans: KeptPlans | None
     services: Services
 
 
 def make_generation(
-    config: Config, ground: Ground, former: Generation | None, reload: Reload
+    config: Config,
+    ground: Ground,
+    former: Generation | None,
+    reload: Reload,
+    plans: KeptPlans | None,
 ) -> Generation:
     """Make all of it, without a word to the ledger or to anybody outside. Reads files.
 
@@ -64,7 +70,7 @@ def make_generation(
     limit_book = _limit_book(config)
     answerers = make_answerers(config, ground.clock, former.answerers if former else {}, number)
     book = model_book(config, prices_today(config, ground.clock))
-    parts = _parts(config, ground, book, limit_book)
+    parts = _parts(config, ground, book, limit_book, directory(config, ground, plans))
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
@@ -105,7 +111,12 @@ def make_generation(
         count_refusal=ground.metrics.turned_away,
     )
     return Generation(
-        number=number, config=config, limit_book=limit_book, answerers=answerers, services=services
+        number=number,
+        config=config,
+        limit_book=limit_book,
+        answerers=answerers,
+        plans=plans,
+        services=services,
     )
 
 
@@ -118,10 +129,12 @@ def _limit_book(config: Config) -> LimitBook:
     )
 
 
-def _parts(config: Config, ground: Ground, book: ModelBook, limit_book: LimitBook) -> Parts:
+def _parts(
+    config: Config, ground: Ground, book: ModelBook, limit_book: LimitBook, users: Directory
+) -> Parts:
     """What the stages are made with."""
     return Parts(
-        stand=standing(_access(config), ground.profiles, partial(_limits_for, limit_book)),
+        stand=standing(_access(config), users, partial(_limits_for, limit_book)),
         tiers=limit_book.tiers,
         explain=partial(_explain, limit_book, ground.clock),
         choose=book.choose,

@@ -12,6 +12,7 @@ from cascaded.daemon.generation import Generation, make_generation
 from cascaded.daemon.ground import Ground, room_size
 from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
+from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
 from cascaded.policy.limits import named_limits
 from cascaded.ports import Provider
 from cascaded.providers.embedded.provider import EmbeddedProvider
@@ -38,17 +39,25 @@ FIXED_TABLES = ("ledger", "records")
 class Generations:
     """One generation is in force; former ones live until their last call has ended."""
 
-    def __init__(self, ground: Ground, lines: Lines, reread: Reread, config: Config) -> None:
+    def __init__(
+        self,
+        ground: Ground,
+        lines: Lines,
+        reread: Reread,
+        config: Config,
+        plans: KeptPlans | None,
+    ) -> None:
         """Put the first one in force. Raises `StartError`."""
         self._ground = ground
         self._lines = lines
         self._reread = reread
         self._turn = asyncio.Lock()
         self._retiring = set[asyncio.Task[None]]()
-        self.now = make_generation(config, ground, None, self.reload)
+        self.now = make_generation(config, ground, None, self.reload, plans)
         self._living = [self.now]
         self._tell_limits(self.now)
         self._boot(self.now)
+        watch_plans(ground.metrics, lambda: self.now.plans)
 
     def current(self) -> Services:
         """The services in force."""
@@ -75,9 +84,9 @@ class Generations:
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)
-        providers = {id(one): one for each in self._living for one in _providers(each)}
-        for provider in providers.values():
-            await provider.close()
+        owned = {id(one): one for each in self._living for one in _owned(each)}
+        for one in owned.values():
+            await one.close()
 
     async def _change(self) -> Reloaded | Refusal:
         config = await self._ground.offload(self._reread)
@@ -93,11 +102,15 @@ class Generations:
                 ]
             )
         former = self.now
-        make = partial(make_generation, config, self._ground, former, self.reload)
+        plans = former.plans
         try:
+            plans = await keep_plans(config, self._ground, former.plans)
+            make = partial(make_generation, config, self._ground, former, self.reload, plans)
             generation = await self._ground.offload(make)
             self._swap(generation)
         except (StartError, ValueError, LedgerFaultError) as error:
+            if plans is not None and plans is not former.plans:
+                await plans.close()
             return _kept([str(error)])
         self._boot(generation)
         task = asyncio.create_task(self._retire(former))  # noqa: TID251  owned: `close` awaits it
@@ -131,10 +144,10 @@ class Generations:
             # Its calls brought its limits with them, and may have put them back in force.
             self._tell_limits(self.now)
             others = [each for each in self._living if each is not former]
-            needed = {id(provider) for each in others for provider in _providers(each)}
-            for provider in _providers(former):
-                if id(provider) not in needed:
-                    await provider.close()
+            needed = {id(one) for each in others for one in _owned(each)}
+            for one in _owned(former):
+                if id(one) not in needed:
+                    await one.close()
             self._living.remove(former)
         except Exception as fault:  # the others' calls go on
             self._ground.log.fault("reload", fault)
@@ -160,6 +173,11 @@ def fixed_changes(old: Config, new: Config) -> list[str]:
         for key in keys
         if getattr(getattr(old, table), key) != getattr(getattr(new, table), key)
     ]
+
+
+def _owned(generation: Generation) -> list[Provider | KeptPlans]:
+    """What is closed with the last generation that has it."""
+    return [*_providers(generation), *filter(None, [generation.plans])]
 
 
 def _providers(generation: Generation) -> list[Provider]:

@@ -20,6 +20,7 @@ from cascaded.daemon.every import Every
 from cascaded.daemon.generations import Generations, Reread
 from cascaded.daemon.ground import open_ground
 from cascaded.daemon.log import open_lines
+from cascaded.daemon.plans import keep_plans
 
 EXPIRE_EVERY_S = 5.0
 
@@ -65,7 +66,10 @@ async def running(
         log = lines.log
         async with AsyncExitStack() as stack:
             ground = await open_ground(config, clock, log, lost, stack)
-            generations = Generations(ground, lines, reread or (lambda: config), config)
+            plans = await keep_plans(config, ground, None)
+            if plans is not None:
+                stack.push_async_callback(plans.close)
+            generations = Generations(ground, lines, reread or (lambda: config), config, plans)
             stack.push_async_callback(generations.close)
             expiry = Every(EXPIRE_EVERY_S, lambda: generations.current().desk.expire())
             stack.callback(expiry.cancel)

@@ -7,13 +7,16 @@ from functools import lru_cache
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from cascaded.ports import Clock
+from cascaded.ports import Clock, Directory
 from cascaded.types.errors import PlansUnreadError
-from cascaded.types.money import MoneyError, parse_usd
+from cascaded.types.money import MoneyError, parse_usd, to_usd
 from cascaded.types.plans import Plan, PlanRow
+from cascaded.types.profile import BudgetConfig, UserProfile
 
 MAX_ID_BYTES = 256
+MEMOISED_USERS = 65_536
 NS_PER_S = 1_000_000_000
 RETRY_S = 1.0
 """First wait after a reading that failed; it doubles, up to the interval."""
@@ -128,6 +131,48 @@ def _amount(budget: Decimal) -> int | None:
         return parse_usd(budget)
     except MoneyError:
         return None
+
+
+class PlannedUsers:
+    """A directory of users of whom the plans may tell: what is stored of a user goes over its
+    plan, field by field."""
+
+    def __init__(
+        self,
+        stored: Directory,
+        plan: Callable[[str], Plan | None],
+        window: Literal["daily", "weekly", "monthly", "total"],
+    ) -> None:
+        """`window`: what the plans' budgets are for."""
+        self.organization = stored.organization
+        self.workspace = stored.workspace
+        self._stored = stored
+        self._plan = plan
+        self._window = window
+        self._alone = lru_cache(MEMOISED_USERS)(self._over)
+        self._joined: dict[str, tuple[UserProfile, Plan, UserProfile]] = {}
+
+    async def find(self, user_id: str) -> UserProfile | None:
+        """See `ports.Profiles.find`."""
+        stored, plan = await self._stored.find(user_id), self._plan(user_id)
+        if plan is None:
+            return stored
+        if stored is None:
+            return self._alone(user_id, plan)
+        known = self._joined.get(user_id)
+        # A profile works its limits out once: the same one is given as long as nothing changes.
+        if known is None or known[0] is not stored or known[1] != plan:
+            if len(self._joined) >= MEMOISED_USERS:
+                self._joined.clear()
+            known = self._joined[user_id] = stored, plan, self._over(user_id, plan, stored)
+        return known[2]
+
+    def _over(self, user_id: str, plan: Plan, stored: UserProfile | None = None) -> UserProfile:
+        user = stored or UserProfile(user_id=user_id)
+        budgets = user.budget_overrides or BudgetConfig()
+        if plan.budget_nano_usd is not None and getattr(budgets, self._window) is None:
+            budgets = replace(budgets, **{self._window: to_usd(plan.budget_nano_usd)})
+        return replace(user, tier=user.tier or plan.tier, budget_overrides=budgets)
 
 
 class _Reading:

@@ -13,7 +13,7 @@ from zoneinfo import available_timezones
 import msgspec
 from msgspec.structs import replace
 
-from cascaded.ports import Clock, Offload, Profiles, Store
+from cascaded.ports import Clock, Offload, Store
 from cascaded.state.shelf import Expected, Kept, Shelf
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 
@@ -50,15 +50,12 @@ class ProfileManager:
         offload: Offload,
         *,
         cache_ttl_seconds: float = CACHE_TTL_S,
-        others: Sequence[Profiles] = (),
     ) -> None:
-        """`others` are asked, in order, for users who are not stored here."""
         self.tiers: Collection[str] | None = None
         """Those that a profile may name; `None` for any."""
         self._now_ns = clock.monotonic_ns
         self._offload = offload
         self._ttl_ns = int(cache_ttl_seconds * NS_PER_S)
-        self._others = others
         self._caching = threading.Lock()
         self._cache: dict[tuple[bytes, str], _Cached] = {}
         self._changes = 0
@@ -94,12 +91,7 @@ class ProfileManager:
 
     async def find(self, user_id: str) -> UserProfile | None:
         """See `ports.Profiles.find`."""
-        profile = await self._look(USER, user_id, self.get_profile)
-        if profile is None:
-            for other in self._others:
-                if (profile := await other.find(user_id)) is not None:
-                    break
-        return profile
+        return await self._look(USER, user_id, self.get_profile)
 
     async def organization(self, id: str) -> OrganizationConfig | None:
         """See `ports.Directory.organization`."""

@@ -13,10 +13,14 @@ import pytest
 
 from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.postgres import TierConfigGenerator
+from cascaded.daemon.errors import StartError
 from cascaded.state.plans import PlanRules, Plans
 from cascaded.types.errors import PlansUnreadError
 from cascaded.types.plans import Plan, PlanRow
+from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
 from tests.support.postgres import Postgres, postgres_server
+from tests.support.process import wait_for
+from tests.support.upstream import Upstream
 
 MAPPING = {"user_id_column": "user_id", "tier_column": "tier", "budget_column": "budget"}
 USERS = "CREATE TABLE users (user_id text, tier text, budget numeric)"
@@ -244,6 +248,99 @@ async def _becomes(kept: Plans, plan: Plan | None) -> None:
     async with asyncio.timeout(20):
         while kept.plan("ann") != plan:
             await asyncio.sleep(0.01)
+
+
+TABLE = """
+[limits.users.default]
+daily_usd = 5
+
+[tiers_from_database]
+connection = "env:DATABASE_URL"
+table = "users"
+budget_column = "budget"
+budget_window = "total"
+refresh_s = 1
+"""
+
+
+def ask(daemon: Daemon, user: str, **headers: str) -> tuple[int, str]:
+    asked = {"model": "strong", "query": "What is the capital of France?", "max_tokens": 20}
+    with daemon.http() as http:
+        answer = http.post("/infer", json=asked, headers={"X-User-ID": user, **headers})
+    told = answer.json()
+    return answer.status_code, "" if answer.status_code == 200 else told["error"]["code"]
+
+
+def gauges(daemon: Daemon) -> dict[str, float]:
+    with daemon.http() as http:
+        lines = http.get("/metrics").text.splitlines()
+    pairs = (line.split() for line in lines if line.startswith("cascaded_tiers_"))
+    return {name.removeprefix("cascaded_tiers_"): float(value) for name, value in pairs}
+
+
+def test_a_daemon_charges_by_the_table(database: Postgres) -> None:
+    database.execute(
+        USERS,
+        "INSERT INTO users VALUES ('ann', 'pro', 1), ('bob', 'gold', 1), ('cy', 'free', 0)",
+    )
+    text = CASCADE.replace("[access]", '[access]\nunknown_user = "refuse"') + TABLE
+    with (
+        upstream_server(Upstream()) as upstream,
+        daemon_with(text, url=upstream.url, DATABASE_URL=database.url()) as daemon,
+    ):
+        # The table stands above what a caller says of itself.
+        assert ask(daemon, "ann", **{"X-User-Tier": "free"}) == (200, "")
+        assert ask(daemon, "bob") == (403, "forbidden")
+        assert ask(daemon, "cy", **{"X-User-Tier": "pro"}) == (403, "model_forbidden")
+        assert ask(daemon, "eve") == (403, "forbidden")
+        with daemon.http() as http:
+            rows = http.get("/budgets?scope=user&id=ann").json()["budgets"]
+        assert {row["window"]: row["limit"] for row in rows} == {"day": 10, "total": 1, **PRO}
+        assert gauges(daemon)["users"] == 3
+        database.execute("UPDATE users SET tier = 'pro' WHERE user_id = 'cy'")
+        pro_without_money = (429, "insufficient_quota")
+        wait_for(lambda: ask(daemon, "cy") == pro_without_money)
+        database.stop()
+        wait_for(lambda: gauges(daemon)["failures"] > 0)
+        assert ask(daemon, "ann") == (200, "")
+        assert ask(daemon, "eve") == (403, "forbidden")
+        assert "tiers_unread" in daemon.log_lines()
+        database.start()
+        database.execute("INSERT INTO users VALUES ('eve', 'pro', NULL)")
+        wait_for(lambda: ask(daemon, "eve") == (200, ""), 20)
+        # A reload with another table; one that cannot be read changes nothing.
+        database.execute("CREATE TABLE others AS SELECT * FROM users WHERE user_id = 'ann'")
+        assert reload(daemon, 'table = "users"', 'table = "nothing"') == 422
+        assert ask(daemon, "eve") == (200, "")
+        assert reload(daemon, 'table = "nothing"', 'table = "others"') == 200
+        assert ask(daemon, "eve") == (403, "forbidden")
+        assert gauges(daemon)["users"] == 1
+        assert reload(daemon, "max_retries = 1", "max_retries = 0") == 200  # the table is kept
+        assert reload(daemon, TABLE[TABLE.index("[tiers") :].replace("users", "others"), "") == 200
+        assert ask(daemon, "ann") == (403, "forbidden")
+        assert gauges(daemon) == {"users": 0, "age_seconds": 0, "failures": 0}
+
+
+PRO = {"week": 50, "month": 200}
+
+
+def reload(daemon: Daemon, old: str, new: str) -> int:
+    file = daemon.folder / "test.toml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with daemon.http() as http:
+        return http.post("/reload").status_code
+
+
+def test_a_start_without_the_database() -> None:
+    url = "postgresql://127.0.0.1:1/shop"
+    refused = pytest.raises(StartError, match=r"tiers_from_database: .*refused")
+    with refused, daemon_with(CASCADE + TABLE, url="http://127.0.0.1:1", DATABASE_URL=url):
+        pass
+    text = CASCADE + TABLE + "required_at_start = false\n"
+    with daemon_with(text, url="http://127.0.0.1:1", DATABASE_URL=url) as daemon:
+        assert gauges(daemon)["failures"] == 1
+        assert "tiers_unread" in daemon.log_lines()
 
 
 @pytest.mark.parametrize("text", ["nonsense", "postgresql://ann:hunter2@[::1", "host=a hunter2"])

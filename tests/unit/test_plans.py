@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascaded.state.plans import MAX_ID_BYTES, PlanRules, Plans, Take
+from cascaded.state import plans as plans_module
+from cascaded.state.plans import MAX_ID_BYTES, PlannedUsers, PlanRules, Plans, Take
 from cascaded.types.errors import PlansUnreadError
 from cascaded.types.plans import Plan, PlanRow
+from cascaded.types.profile import (
+    BudgetConfig,
+    OrganizationConfig,
+    UserProfile,
+    WorkspaceConfig,
+)
+from cascaded.types.quotas import Quotas
 from tests.support.fakes import FakeClock
 
 USD = 1_000_000_000
@@ -194,6 +202,65 @@ async def test_waits_are_not_all_alike(random: float, wait: float) -> None:
     await _until(lambda: table.readings > 0)
     assert clock.slept[0] == pytest.approx(wait)
     task.cancel()  # type: ignore[attr-defined]
+
+
+class Stored:
+    """A directory with these users."""
+
+    def __init__(self, *users: UserProfile) -> None:
+        self.users = {user.user_id: user for user in users}
+
+    async def find(self, user_id: str) -> UserProfile | None:
+        return self.users.get(user_id)
+
+    async def organization(self, id: str) -> OrganizationConfig | None:
+        return OrganizationConfig(organization_id=id)
+
+    async def workspace(self, id: str) -> WorkspaceConfig | None:
+        return None
+
+
+async def test_what_is_stored_goes_over_the_plan_field_by_field() -> None:
+    own = BudgetConfig(daily=Decimal(7), monthly=Decimal(70))
+    stored = Stored(
+        UserProfile(user_id="ann", budget_overrides=BudgetConfig(daily=Decimal(7))),
+        UserProfile(user_id="bob", tier="pro", budget_overrides=own, roles=("owner",)),
+        UserProfile(user_id="eve"),
+    )
+    table = {name: Plan("free", 5 * USD) for name in ("ann", "bob", "cy")}
+    users = PlannedUsers(stored, table.get, "monthly")
+    ann, bob, cy = [await users.find(name) for name in ("ann", "bob", "cy")]
+    assert ann is not None
+    assert bob is not None
+    assert cy is not None
+    assert (ann.tier, ann.quotas.user.daily_nano_usd) == ("free", 7 * USD)
+    assert ann.quotas.user.monthly_nano_usd == 5 * USD
+    assert bob == stored.users["bob"]
+    assert (cy.user_id, cy.tier, cy.quotas.user) == ("cy", "free", Quotas(monthly_nano_usd=5 * USD))
+    assert await users.find("eve") is stored.users["eve"]
+    assert await users.find("nobody") is None
+    assert await users.organization("acme") == OrganizationConfig(organization_id="acme")
+
+
+async def test_a_user_is_put_together_once_for_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans_module, "MEMOISED_USERS", 2)
+    stored = Stored(*(UserProfile(user_id=name) for name in "abc"))
+    table = {name: Plan("free", None) for name in "abcd"}
+    users = PlannedUsers(stored, table.get, "daily")
+    first = await users.find("a")
+    assert await users.find("a") is first
+    assert await users.find("d") is await users.find("d")
+    table["a"] = Plan("pro", 0)
+    second = await users.find("a")
+    assert second is not None
+    assert (second.tier, second.quotas.user.daily_nano_usd) == ("pro", 0)
+    stored.users["a"] = UserProfile(user_id="a", tier="free")
+    third = await users.find("a")
+    assert third is not None
+    assert third.tier == "free"
+    for name in "bc":
+        assert await users.find(name) is not None
+    assert (await users.find("a")) == third
 
 
 async def _until(condition: Callable[[], bool]) -> None:

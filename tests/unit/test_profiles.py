@@ -20,7 +20,7 @@ from cascaded.types.profile import (
     UserProfile,
     WorkspaceConfig,
 )
-from tests.support.fakes import FakeClock, Known
+from tests.support.fakes import FakeClock
 from tests.support.memory_store import MemoryStore
 
 T = TypeVar("T")
@@ -137,15 +137,6 @@ class TestCalls:
         assert world.offload.times == 3
         await world.profiles.find("alice")
         assert world.offload.times == 4
-
-    async def test_other_sources_come_after_the_store_in_their_order(self) -> None:
-        first, second = Known(replace(ALICE, tier="free")), Known(UserProfile(user_id="bob"), ALICE)
-        world = World(MemoryStore(), others=(first, second))
-        assert (await world.profiles.find("alice") or ALICE).tier == "free"
-        assert await world.profiles.find("bob") == UserProfile(user_id="bob")
-        assert await world.profiles.find("carol") is None
-        world.profiles.users.put(ALICE, expected="absent")
-        assert await world.profiles.find("alice") == ALICE
 
     async def test_an_id_that_nobody_can_have(self, world: World) -> None:
         world.profiles.users.put(ALICE, expected="absent")
