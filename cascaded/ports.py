@@ -166,6 +166,10 @@ class Ledger(Protocol):
         """What an unknown really cost, by later evidence. Raises `HoldError`."""
         ...
 
+    def check(self, limits: Limits) -> None:
+        """Raises `ValueError` for limits that cannot be enforced. Changes nothing."""
+        ...
+
     def set_limits(self, limits: Limits, *, reload: bool) -> int:
         """Set limits, all at once; with `reload`, file limits that are absent end."""
         ...
@@ -305,6 +309,12 @@ class Audit(Protocol):
 
     def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:
         """Somebody resolved an unknown with evidence."""
+        ...
+
+    def changed(
+        self, subject: str, *, actor: str, reason: str = "", before: object, after: object
+    ) -> None:
+        """Somebody changed a limit, a tier, a key. `None`: there was, or is, none. No secrets."""
         ...
 
     def access(

@@ -19,6 +19,7 @@ class Kind(msgspec.Struct, frozen=True):
 ERRORS: dict[str, Kind] = {
     "invalid_request": Kind(400, "invalid_request_error"),
     "idempotency_conflict": Kind(409, "invalid_request_error"),
+    "conflict": Kind(409, "invalid_request_error"),
     "context_length_exceeded": Kind(400, "invalid_request_error"),
     "max_cost_exceeded": Kind(400, "invalid_request_error"),
     "price_unknown": Kind(400, "invalid_request_error"),
@@ -47,6 +48,7 @@ ERRORS: dict[str, Kind] = {
     "upstream_overloaded": Kind(503, "overloaded_error", retry=True),
     "upstream_timeout": Kind(504, "upstream_error"),
     "call_timeout": Kind(504, "api_error"),
+    "state_unavailable": Kind(503, "api_error"),
     "records_unavailable": Kind(503, "api_error"),
     "profiles_unavailable": Kind(503, "api_error"),
     "limits_unusable": Kind(503, "api_error"),

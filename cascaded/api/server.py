@@ -21,6 +21,7 @@ from cascaded.api.errors import error_object, error_response
 from cascaded.api.money import Desk
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
+from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Upkeep
 from cascaded.api.waiting import WaitingRoom
 from cascaded.pipeline.run import FAULTED, Pipeline, run
@@ -89,6 +90,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tally: Tally
     pipeline: Pipeline
     desk: Desk
+    terms: Terms
     records: Records
     upkeep: Upkeep
     audit: Audit
@@ -127,11 +129,19 @@ def application(current: Current) -> web.Application:
         ("POST", "/release"): lambda now: now.desk.release,
         ("GET", "/budgets"): lambda now: now.desk.budgets,
         ("GET", "/summary"): lambda now: now.records.summary,
+        ("GET", "/tiers"): lambda now: now.terms.tiers,
+        ("GET", "/tiers/{name}"): lambda now: now.terms.tier,
     }
     administration: dict[tuple[str, str], Pick] = {
         ("GET", "/unknowns"): lambda now: now.desk.unknowns,
         ("POST", "/unknowns/{hold}"): lambda now: now.desk.resolve,
         ("GET", "/audit"): lambda now: now.records.audit,
+        ("GET", "/limits"): lambda now: now.terms.limits,
+        ("GET", "/limits/{scope}/{id}"): lambda now: now.terms.limits_of,
+        ("PUT", "/limits/{scope}/{id}"): lambda now: now.terms.set_limits,
+        ("DELETE", "/limits/{scope}/{id}"): lambda now: now.terms.unset_limits,
+        ("PUT", "/tiers/{name}"): lambda now: now.terms.set_tier,
+        ("DELETE", "/tiers/{name}"): lambda now: now.terms.delete_tier,
         ("POST", "/state/backup"): lambda now: now.upkeep.backup,
         ("POST", "/reload"): lambda now: now.upkeep.reload,
     }

@@ -19,9 +19,9 @@ from cascaded.config.schema import (
     Model,
     OpenAICompatible,
     Provider,
-    Tier,
 )
 from cascaded.config.toml import Node
+from cascaded.types.tables import Tier
 from cascaded.types.tiers import TIER_PRESETS
 
 S = TypeVar("S", bound=msgspec.Struct)

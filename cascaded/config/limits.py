@@ -10,12 +10,11 @@ from cascaded.config.schema import (
     MAX_SCOPE_ID_BYTES,
     Config,
     Limits,
-    LimitTable,
     ScopeLimits,
-    Tier,
 )
 from cascaded.config.toml import Node
-from cascaded.types.quotas import MAX_BUDGETS, MAX_RATES, UNSET, ScopeQuotas, merged, size
+from cascaded.types.quotas import MAX_BUDGETS, MAX_RATES, largest_call
+from cascaded.types.tables import LimitTable, Tier
 
 _KINDS: Final = ("organizations", "workspaces", "teams", "users", "tiers")
 # Of each pair the first must not be above the second.
@@ -23,7 +22,7 @@ _SHARES: Final = (
     ("warn_threshold", "block_at"),
     ("degrade_at", "block_at"),
 )
-_UID: Final = "uid:"
+_NOT_NAMED: Final = ("uid:", "key:")
 UTC: Final = "UTC"
 
 
@@ -100,17 +99,12 @@ class _LimitRelations:
     def _check_sizes(self) -> None:
         """One call can be charged to so many limits at most."""
         limits = self._config.limits
-        scopes = limits.scopes
-        tiers = [tier.tier(name).limits for name, tier in self._config.tiers.items()]
-        sizes = [_largest(known) for scope, known in scopes.items() if scope != "user"]
-        sizes += [_largest(known) for known in limits.tag_quotas.values()]
-        user = scopes["user"]
-        with_tier = [
-            ScopeQuotas(default=merged(tier, user.default), ids=user.ids) for tier in tiers
-        ]
-        users = [_largest(known) for known in (user, *with_tier)]
-        sizes.append(_largest_of(users))
-        budgets, rates = (sum(one[part] for one in sizes) for part in (0, 1))
+        budgets, rates = largest_call(
+            limits.scopes,
+            limits.tag_quotas,
+            [tier.tier(name).limits for name, tier in self._config.tiers.items()],
+            {},
+        )
         if budgets > MAX_BUDGETS or rates > MAX_RATES:
             self._report.add(
                 ("limits",),
@@ -149,11 +143,11 @@ class _LimitRelations:
             self._check_tier_name(("access", "default_tier"), access.default_tier)
         keys: Set[str] = self._config.server.tcp_keys.keys()
         for index, principal in enumerate(access.trusted):
-            if not principal.startswith(_UID) and principal not in keys:
+            if not principal.startswith(_NOT_NAMED) and principal not in keys:
                 self._report.add(
                     ("access", "trusted", index),
                     f"there is no {shown(principal)}",
-                    '"uid:NUMBER", or a name of [server.tcp_keys]',
+                    '"uid:NUMBER", "key:ID", or a name of [server.tcp_keys]',
                     self._report.nearest(principal, sorted(keys)),
                 )
 
@@ -171,12 +165,3 @@ def tables(limits: Limits) -> Iterator[tuple[KeyPath, LimitTable]]:
         yield ("limits", "tags", name, "default"), tag.default
         for value, table in tag.values.items():
             yield ("limits", "tags", name, "values", value), table
-
-
-def _largest(known: ScopeQuotas) -> tuple[int, int]:
-    """(budgets, rates) that one of them can have at most."""
-    return _largest_of([size(merged(own, known.default)) for own in (UNSET, *known.ids.values())])
-
-
-def _largest_of(sizes: list[tuple[int, int]]) -> tuple[int, int]:
-    return max(one[0] for one in sizes), max(one[1] for one in sizes)

@@ -12,13 +12,27 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from cascaded.types.limits import Enforcement, Method, Scope
+from cascaded.types.limits import Enforcement, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
 from cascaded.types.profile import AuditLevel
-from cascaded.types.quotas import NS_PER_S, Quotas, ScopeQuotas, merged
+from cascaded.types.quotas import Quotas, ScopeQuotas
 from cascaded.types.secret import Secret
-from cascaded.types.tiers import CHEAP, TIER_PRESETS, SupportPriority, TierConfig
+from cascaded.types.tables import (
+    MAX_PATTERNS,
+    LimitTable,
+    Name,
+    Pattern,
+    Score,
+    Text,
+    Tier,
+    Tokens,
+    Usd,
+    ZoneName,
+    nothing,
+    says,
+)
+from cascaded.types.tiers import CHEAP, TierConfig
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -37,47 +51,27 @@ MAX_LADDER_ALIASES = 64
 MAX_HEADERS = 32
 MAX_TCP_KEYS = 1024
 MAX_TIERS = 64
-MAX_PATTERNS = 1024
 MAX_NAMED_SCOPES = 10_000
 """Organisations, workspaces, teams, users or values of a tag with limits of their own."""
 MAX_TAGS = 8
 MAX_TRUSTED = 1024
-MAX_CUSTOM = 64
 MAX_SCOPE_ID_BYTES = 256
 """What the ledger takes, in UTF-8; for a tag `name=value`."""
-MAX_RATE = 2**32 - 1
-WHOLE_BP = 10_000
 MAX_SOCKET_PATH_BYTES = 107
 """What the kernel leaves for a path in `sockaddr_un`."""
 DAY_S = 86_400
 
 
-def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})
-
-
-def _says(expected: str) -> dict[str, Any]:
-    return {"expected": expected}
-
-
 _PATH = r"\A/[^\0]*\Z"
 Path = Annotated[
-    str, Meta(pattern=_PATH, max_length=4096, extra=_says("an absolute path, beginning with /"))
+    str, Meta(pattern=_PATH, max_length=4096, extra=says("an absolute path, beginning with /"))
 ]
 SocketPath = Annotated[
     str,
     Meta(
         pattern=_PATH,
         max_length=MAX_SOCKET_PATH_BYTES,
-        extra=_says(f"an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes"),
-    ),
-]
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[a-z0-9][a-z0-9_-]*\Z",
-        max_length=64,
-        extra=_says("1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit"),
+        extra=says(f"an absolute path of at most {MAX_SOCKET_PATH_BYTES} bytes"),
     ),
 ]
 _COLUMN = r"[A-Za-z_][A-Za-z0-9_]{0,62}"
@@ -85,14 +79,14 @@ ColumnName = Annotated[
     str,
     Meta(
         pattern=rf"\A{_COLUMN}\Z",
-        extra=_says("1 to 63 letters, digits and _, not beginning with a digit"),
+        extra=says("1 to 63 letters, digits and _, not beginning with a digit"),
     ),
 ]
 TableName = Annotated[
     str,
     Meta(
         pattern=rf"\A({_COLUMN}\.)?{_COLUMN}\Z",
-        extra=_says("the name of a table, such as users or schema.users"),
+        extra=says("the name of a table, such as users or schema.users"),
     ),
 ]
 ModelName = Annotated[
@@ -100,7 +94,7 @@ ModelName = Annotated[
     Meta(
         pattern=r"\A(?!cascade/|auto\Z)[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
         max_length=128,
-        extra=_says(
+        extra=says(
             "1 to 128 of letters, digits and . _ : / @ + -, not auto and not beginning cascade/"
         ),
     ),
@@ -110,30 +104,22 @@ AliasName = Annotated[
     Meta(
         pattern=r"\A(?!cascade/)[A-Za-z0-9][A-Za-z0-9._:/@+-]*\Z",
         max_length=128,
-        extra=_says("1 to 128 of letters, digits and . _ : / @ + -, not beginning cascade/"),
+        extra=says("1 to 128 of letters, digits and . _ : / @ + -, not beginning cascade/"),
     ),
 ]
-ProviderRef = Annotated[str, Meta(extra=_says("a name of [providers]"))]
-ModelRef = Annotated[str, Meta(extra=_says("a name of [models]"))]
-Target = Annotated[str, Meta(extra=_says("cascade/NAME, a model or another alias"))]
-Url = Annotated[str, Meta(extra=_says("a URL such as https://api.openai.com/v1"))]
+ProviderRef = Annotated[str, Meta(extra=says("a name of [providers]"))]
+ModelRef = Annotated[str, Meta(extra=says("a name of [models]"))]
+Target = Annotated[str, Meta(extra=says("cascade/NAME, a model or another alias"))]
+Url = Annotated[str, Meta(extra=says("a URL such as https://api.openai.com/v1"))]
 Address = Annotated[
-    str, Meta(extra=_says('a loopback address and a port, such as "127.0.0.1:8080"'))
+    str, Meta(extra=says('a loopback address and a port, such as "127.0.0.1:8080"'))
 ]
 HeaderText = Annotated[
     str,
     Meta(
         pattern=r"\A[\x21-\x7e]+\Z",
         max_length=256,
-        extra=_says("1 to 256 characters of printable ASCII without spaces"),
-    ),
-]
-Text = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[^\x00-\x1f\x7f]+\Z",
-        max_length=256,
-        extra=_says("1 to 256 characters, none of them a control character"),
+        extra=says("1 to 256 characters of printable ASCII without spaces"),
     ),
 ]
 HeaderName = Annotated[
@@ -141,49 +127,32 @@ HeaderName = Annotated[
     Meta(
         pattern=r"\A[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z",
         max_length=128,
-        extra=_says("the name of an HTTP header, such as x-team"),
+        extra=says("the name of an HTTP header, such as x-team"),
     ),
 ]
 OctalMode = Annotated[
-    str, Meta(pattern=r"\A0?[0-7]{3}\Z", extra=_says('an octal mode in quotes, such as "0660"'))
+    str, Meta(pattern=r"\A0?[0-7]{3}\Z", extra=says('an octal mode in quotes, such as "0660"'))
 ]
 GroupName = Annotated[
     str,
     Meta(
         pattern=r"\A[a-z_][a-z0-9_-]*\$?\Z",
         max_length=32,
-        extra=_says("the name of a group of this system"),
-    ),
-]
-ZoneName = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[A-Za-z][A-Za-z0-9_+/-]*\Z",
-        max_length=64,
-        extra=_says('a time zone such as "Europe/Berlin" or "UTC"'),
-    ),
-]
-Pattern = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[A-Za-z0-9._:/@+*?\[\]!-]+\Z",
-        max_length=128,
-        extra=_says('the name of a model, or a pattern such as "gpt-4o*"'),
+        extra=says("the name of a group of this system"),
     ),
 ]
 PrincipalName = Annotated[
     str,
     Meta(
-        pattern=r"\A(uid:[0-9]{1,10}|[a-z0-9][a-z0-9_-]{0,63})\Z",
-        extra=_says('"uid:NUMBER" for a process of that user, or a name of [server.tcp_keys]'),
+        pattern=r"\A(uid:[0-9]{1,10}|key:[0-9a-f]{12}|[a-z0-9][a-z0-9_-]{0,63})\Z",
+        extra=says(
+            '"uid:NUMBER" for a process of that user, "key:ID" for an issued key, or a name of'
+            " [server.tcp_keys]"
+        ),
     ),
 ]
-Count = Annotated[int, Meta(ge=1, le=MAX_RATE)]
 Seconds = Annotated[float, Meta(ge=0.001, le=DAY_S)]
 MaybeNoSeconds = Annotated[float, Meta(ge=0, le=DAY_S)]
-Score = Annotated[float, Meta(ge=0, le=1)]
-Tokens = Annotated[int, Meta(ge=1, le=100_000_000)]
-Usd = Annotated[Decimal, Meta(extra={"money": "usd"})]
 UsdPerMtok = Annotated[Decimal, Meta(extra={"money": "usd_per_mtok"})]
 LiteralOrSecret = Annotated[Secret, Meta(extra={"literal": True})]
 """A text, or a reference to a secret. A literal's `source` is the text itself."""
@@ -210,7 +179,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """A second door on loopback TCP, `host:port`, for tools that cannot dial a socket; needs
     `tcp_keys`. Port 0 takes a free one. By default there is none."""
     tcp_keys: Annotated[Mapping[Name, Secret], Meta(max_length=MAX_TCP_KEYS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Name of each TCP caller, and the key that it must send."""
     metrics_without_key: bool = False
@@ -275,7 +244,7 @@ class OpenAICompatible(
     project: HeaderText | None = None
     """Sent as `OpenAI-Project`."""
     headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
-        msgspec.field(default_factory=_nothing)
+        msgspec.field(default_factory=nothing)
     )
     """Further headers of every call. Values are texts or references to secrets."""
     ca_file: Path | None = None
@@ -480,94 +449,13 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     unknowns and overruns; `comprehensive`: every decision."""
 
 
-class LimitTable(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of one scope. What is not set is left to the table below: a user's own table stands
-    over the tier, the tier over the default of all users."""
-
-    daily_usd: Usd | None = None
-    """Budget of a day."""
-    weekly_usd: Usd | None = None
-    """Budget of a week, which begins on Monday."""
-    monthly_usd: Usd | None = None
-    """Budget of a month."""
-    total_usd: Usd | None = None
-    """Budget that never resets."""
-    rolling: bool | None = None
-    """Whether day, week and month are the last 24 hours, 7 and 30 days, not the calendar's. By
-    default false."""
-    zone: ZoneName | None = None
-    """The time zone at whose midnights calendar budgets reset. By default `limits.zone`."""
-    enforcement: Enforcement | None = None
-    """What happens at the limit: see `limits.enforcement`, which is the default."""
-    warn_threshold: Score | None = None
-    """Share of a budget from which there are warnings. By default 0.7."""
-    degrade_at: Score | None = None
-    """Share of a budget from which `degrade` lets only cheaper models pass. By default 0.9."""
-    block_at: Score | None = None
-    """Share of a budget that may be used up. By default 1.0."""
-    requests_per_second: Count | None = None
-    """Most requests in any second."""
-    requests_per_minute: Count | None = None
-    """Most requests in any minute."""
-    requests_per_hour: Count | None = None
-    """Most requests in any hour."""
-    requests_per_day: Count | None = None
-    """Most requests in any 24 hours."""
-    tokens_per_minute: Count | None = None
-    """Most tokens, in and out, in any minute."""
-    tokens_per_hour: Count | None = None
-    """Most tokens, in and out, in any hour."""
-    tokens_per_day: Count | None = None
-    """Most tokens, in and out, in any 24 hours."""
-    rate_method: Method | None = None
-    """`sliding_window` never lets more than the limit through in any window; the other two are
-    coarser. By default `sliding_window`."""
-    burst_multiplier: Annotated[float, Meta(ge=1, le=1000)] | None = None
-    """How many times the even pace of `requests_per_minute` may be used within
-    `burst_window_seconds`; never above the limit itself. By default 1.5."""
-    burst_window_seconds: Annotated[int, Meta(ge=0, le=59)] | None = None
-    """Over how long that is measured; 0 lets bursts pass. By default 10."""
-    block_on_limit: bool | None = None
-    """Whether what is above a rate is refused, or passes with a warning. By default true."""
-
-    @property
-    def quotas(self) -> Quotas:
-        """The table in our units."""
-        seconds = self.burst_window_seconds
-        return Quotas(
-            daily_nano_usd=_nano(self.daily_usd),
-            weekly_nano_usd=_nano(self.weekly_usd),
-            monthly_nano_usd=_nano(self.monthly_usd),
-            total_nano_usd=_nano(self.total_usd),
-            warn_bp=_basis_points(self.warn_threshold),
-            degrade_bp=_basis_points(self.degrade_at),
-            block_bp=_basis_points(self.block_at),
-            burst_bp=_basis_points(self.burst_multiplier),
-            burst_window_ns=None if seconds is None else seconds * NS_PER_S,
-            **{name: getattr(self, name) for name in _SAME_IN_QUOTAS},
-        )
-
-
-_SAME_IN_QUOTAS = tuple(
-    name for name in LimitTable.__struct_fields__ if name in Quotas.__struct_fields__
-)
-
-
-def _nano(usd: Decimal | None) -> int | None:
-    return None if usd is None else parse_usd(usd)
-
-
-def _basis_points(share: float | None) -> int | None:
-    return None if share is None else round(share * WHOLE_BP)
-
-
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one kind of owner."""
 
     default: LimitTable = LimitTable()
     """Of each one of them."""
     ids: Annotated[Mapping[Text, LimitTable], Meta(max_length=MAX_NAMED_SCOPES)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Of single ones, by their id; field by field over `default`."""
 
@@ -583,7 +471,7 @@ class TagLimits(msgspec.Struct, frozen=True, kw_only=True):
     default: LimitTable = LimitTable()
     """Of each value."""
     values: Annotated[Mapping[Text, LimitTable], Meta(max_length=MAX_NAMED_SCOPES)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Of single values; field by field over `default`."""
 
@@ -620,7 +508,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename={"global_": "glob
     tiers: ScopeLimits = ScopeLimits()
     """Of all users of a tier together. What each may use for himself stands in `[tiers.NAME]`."""
     tags: Annotated[Mapping[Name, TagLimits], Meta(max_length=MAX_TAGS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Of tags, by their name. Other tags are not counted."""
     runs: LimitTable = LimitTable()
@@ -650,67 +538,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename={"global_": "glob
         return {name: tag.quotas for name, tag in self.tags.items()}
 
 
-class Tier(LimitTable, frozen=True, kw_only=True):
-    """A customer plan: what each of its users may use and spend. What is not set comes of the
-    preset. List the least first: a refusal names the next tier that allows more."""
-
-    preset: Literal["free", "starter", "pro", "business", "enterprise"] | None = None
-    """What it begins with. By default the preset of its own name, if there is one."""
-    default_quality_threshold: Score | None = None
-    """How good an answer must be for a call that asks for nothing."""
-    max_quality_threshold: Score | None = None
-    """The most that a call may ask for."""
-    max_tokens: Tokens | None = None
-    """Longest answer. A call that asks for more is given this, and told."""
-    streaming: bool | None = None
-    """Whether answers may be streamed. By default true."""
-    domain_routing: bool | None = None
-    """Whether topics choose the models. By default true."""
-    batch: bool | None = None
-    """Whether batches are taken. By default true."""
-    embeddings: bool | None = None
-    """Whether embeddings are made. By default true."""
-    quality_validation: bool | None = None
-    """Whether answers are judged. By default true."""
-    guardrails: bool | None = None
-    """Whether guardrails may be used. By default true."""
-    allowed_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None
-    """Models that it may use: names, patterns such as `gpt-4o*`, or `cheap` for
-    `access.cheap_models`. By default all."""
-    preferred_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None
-    """Models that are tried before others."""
-    support_priority: SupportPriority | None = None
-    """How its customers are supported; only told. By default `standard`."""
-    queue_priority: Annotated[int, Meta(ge=0, le=100)] | None = None
-    """Who goes first when there is no room for all: the highest. By default 0."""
-    escalates: bool | None = None
-    """Whether a better model may be tried when an answer is not good enough. By default true."""
-    custom: Annotated[Mapping[Name, Text], Meta(max_length=MAX_CUSTOM)] = msgspec.field(
-        default_factory=_nothing
-    )
-    """Fields of your own, only told."""
-
-    def tier(self, name: str) -> TierConfig:
-        """The whole tier: its preset, and what is set here over it."""
-        preset = TIER_PRESETS.get(self.preset or "", TierConfig(name=name))
-        fields = {field: getattr(self, field) for field in _SAME_IN_TIERS}
-        changes = {field: value for field, value in fields.items() if value is not None}
-        limits = merged(self.quotas, preset.limits)
-        return msgspec.structs.replace(preset, name=name, limits=limits, **changes)
-
-
-_SAME_IN_TIERS = tuple(
-    name for name in Tier.__struct_fields__ if name in TierConfig.__struct_fields__
-)
-
-
 class Access(msgspec.Struct, frozen=True, kw_only=True):
     """Whose word counts, and who may administer."""
 
     trusted: Annotated[tuple[PrincipalName, ...], Meta(max_length=MAX_TRUSTED)] = ()
     """Callers whose word about user, tier and organisation is believed: `uid:1000` for processes
-    of that user on the socket, or a name of `[server.tcp_keys]`. The calls of all others are
-    charged to themselves: `uid:1000`, or the key's name, is their user."""
+    of that user on the socket, a name of `[server.tcp_keys]`, or `key:ID` for a key that the daemon
+    issued. The calls of all others are charged to themselves: `uid:1000`, the name of the key, or
+    the owner of an issued one is their user."""
     default_tier: Name | None = None
     """The tier of callers for whom nobody names one. By default none, which allows everything."""
     unknown_user: Literal["default", "refuse"] = "default"
@@ -785,19 +620,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     log: Log = Log()
     """What is written about its work."""
     providers: Annotated[Mapping[Name, Provider], Meta(max_length=MAX_PROVIDERS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Who answers. By default the embedded models."""
     models: Annotated[Mapping[ModelName, Model], Meta(max_length=MAX_MODELS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """What callers may use. By default the two embedded models."""
     ladders: Annotated[Mapping[Name, Ladder], Meta(max_length=MAX_LADDERS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Models to try in turn. By default `default`, over the two embedded models."""
     aliases: Annotated[Mapping[AliasName, Target], Meta(max_length=MAX_ALIASES)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Other names: of a ladder (`cascade/<name>`), a model or another alias. One may shadow a real
     model. By default `auto` is the ladder `default`, or the only one."""
@@ -812,7 +647,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(
-        default_factory=_nothing
+        default_factory=nothing
     )
     """Customer plans, the least first. By default none."""
     access: Access = Access()
@@ -831,9 +666,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     def tier_configs(self) -> dict[str, TierConfig]:
         """Every tier, whole, its cheap class put in place."""
-        return {name: self._with_cheap(tier.tier(name)) for name, tier in self.tiers.items()}
+        return {name: self.whole_tier(name, tier) for name, tier in self.tiers.items()}
 
-    def _with_cheap(self, tier: TierConfig) -> TierConfig:
+    def whole_tier(self, name: str, table: Tier) -> TierConfig:
+        """A tier with its preset, its cheap class put in place."""
+        tier = table.tier(name)
         if CHEAP not in tier.allowed_models:
             return tier
         rest = tuple(pattern for pattern in tier.allowed_models if pattern != CHEAP)

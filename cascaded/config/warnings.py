@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 from cascaded.config.limits import tables
 from cascaded.config.mistakes import KeyPath, Report, shown
 from cascaded.config.relations import is_loopback
-from cascaded.config.schema import Config, Limits, LimitTable, OpenAICompatible
+from cascaded.config.schema import Config, Limits, OpenAICompatible
 from cascaded.types.secret import Secret
+from cascaded.types.tables import LimitTable
 
 ModeOf = Callable[[Path], int]
 """A file's permission bits. Raises `OSError`."""

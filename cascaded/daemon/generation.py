@@ -15,6 +15,7 @@ from cascaded.api.auth import Gate, digests
 from cascaded.api.money import Desk
 from cascaded.api.records import Records
 from cascaded.api.server import Limits, Services, Tally
+from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Reload, Upkeep
 from cascaded.config import Config
 from cascaded.daemon.answerers import Answerer, make_answerers, make_vocabularies
@@ -22,21 +23,20 @@ from cascaded.daemon.book import model_book, model_rows, prices_today
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
 from cascaded.daemon.plans import KeptPlans, directory
+from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, deciding, stages
+from cascaded.pipeline.rules import Rulebook
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
-from cascaded.policy.access.identity import AccessRules
-from cascaded.policy.limits import LimitBook, explain, limits_for
+from cascaded.policy.limits import explain
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.book import ModelBook
 from cascaded.ports import Clock, Directory
 from cascaded.state.backup import back_up
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
-from cascaded.types.limits import Limits as CallLimits
-from cascaded.types.quotas import OwnQuotas
 from cascaded.types.request import Request
 
 ID_BYTES = 12
@@ -49,7 +49,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """From 1; one more with each reload."""
     config: Config
-    limit_book: LimitBook
+    rulebook: Rulebook
     answerers: Mapping[str, Answerer]
     plans: KeptPlans | None
     services: Services
@@ -67,10 +67,10 @@ def make_generation(
     Raises `StartError`; then nothing is left to be closed: providers open at their first call.
     """
     number = former.number + 1 if former else 1
-    limit_book = _limit_book(config)
+    rulebook = rulebook_of(config, ground.overrides)
     answerers = make_answerers(config, ground.clock, former.answerers if former else {}, number)
     book = model_book(config, prices_today(config, ground.clock))
-    parts = _parts(config, ground, book, limit_book, directory(config, ground, plans))
+    parts = _parts(config, ground, book, rulebook, directory(config, ground, plans))
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
@@ -83,6 +83,14 @@ def make_generation(
             deciding=deciding(parts),
             audit=ground.audit,
             holds=ground.holds,
+        ),
+        terms=Terms(
+            stored=ground.overrides,
+            rulebook=rulebook,
+            ledger=ground.ledger,
+            audit=ground.audit,
+            offload=ground.upkeep,
+            uses=(),
         ),
         records=Records(
             usage=ground.usage, trail=ground.audit, clock=ground.clock, offload=ground.offload
@@ -113,30 +121,20 @@ def make_generation(
     return Generation(
         number=number,
         config=config,
-        limit_book=limit_book,
+        rulebook=rulebook,
         answerers=answerers,
         plans=plans,
         services=services,
     )
 
 
-def _limit_book(config: Config) -> LimitBook:
-    return LimitBook(
-        base=config.limits.base,
-        scopes=config.limits.scopes,
-        tags=config.limits.tag_quotas,
-        tiers=config.tier_configs(),
-    )
-
-
 def _parts(
-    config: Config, ground: Ground, book: ModelBook, limit_book: LimitBook, users: Directory
+    config: Config, ground: Ground, book: ModelBook, rulebook: Rulebook, users: Directory
 ) -> Parts:
     """What the stages are made with."""
     return Parts(
-        stand=standing(_access(config), users, partial(_limits_for, limit_book)),
-        tiers=limit_book.tiers,
-        explain=partial(_explain, limit_book, ground.clock),
+        stand=standing(rulebook, users),
+        explain=partial(_explain, rulebook, ground.clock),
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=NoGuardrail(),
@@ -154,28 +152,12 @@ def _parts(
 async def _priority(parts: Parts, request: Request) -> int:
     """Of the caller's tier, as far as it is believed."""
     found = await parts.stand(request.principal, request.claims)
-    caller = None if isinstance(found, Refusal) else found.caller
-    tier = parts.tiers.get(caller.tier or "") if caller else None
+    tier = None if isinstance(found, Refusal) else found.tier
     return tier.queue_priority if tier else 0
 
 
-def _access(config: Config) -> AccessRules:
-    return AccessRules(
-        trusted=frozenset(config.access.trusted),
-        default_tier=config.access.default_tier,
-        tiers=frozenset(config.tiers),
-        known_users=frozenset(config.limits.users.ids),
-        unknown_user=config.access.unknown_user,
-        declared_tags=frozenset(config.limits.tags),
-    )
-
-
-def _limits_for(limit_book: LimitBook, caller: Caller, own: OwnQuotas) -> CallLimits:
-    return limits_for(caller, limit_book, own)
-
-
-def _explain(limit_book: LimitBook, clock: Clock, denial: Denial, caller: Caller) -> Refusal:
-    return explain(denial, caller, limit_book, now_ns=clock.wall_ns())
+def _explain(rulebook: Rulebook, clock: Clock, denial: Denial, caller: Caller) -> Refusal:
+    return explain(denial, caller, rulebook.now.book, now_ns=clock.wall_ns())
 
 
 def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -> Pipeline:

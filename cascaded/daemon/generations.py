@@ -153,8 +153,9 @@ class Generations:
             self._ground.log.fault("reload", fault)
 
     def _tell_limits(self, generation: Generation) -> None:
-        self._ground.ledger.set_limits(named_limits(generation.limit_book), reload=True)
-        self._ground.profiles.tiers = tuple(generation.limit_book.tiers)
+        rulebook = generation.rulebook
+        self._ground.ledger.set_limits(named_limits(rulebook.now.book), reload=True)
+        self._ground.profiles.tiers = lambda: rulebook.now.book.tiers
 
     def _boot(self, generation: Generation) -> None:
         for provider in _providers(generation):

@@ -14,11 +14,20 @@ from cascaded.api.money import OutsideHolds
 from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
-from cascaded.daemon.state import LEDGER, PROFILES, open_ledger, open_profiles, open_records
+from cascaded.daemon.state import (
+    LEDGER,
+    OVERRIDES,
+    PROFILES,
+    open_ledger,
+    open_overrides,
+    open_profiles,
+    open_records,
+)
 from cascaded.ports import Clock
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 
@@ -31,6 +40,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     ledger: DurableLedger
     usage: UsageLog
     audit: AuditLog
+    overrides: StoredOverrides
     copies: Mapping[str, Copy]
     """How each part of the state is copied, for backups."""
     sinks: DeferredSinks
@@ -63,6 +73,7 @@ async def open_ground(
     status = Status(since_ns=clock.monotonic_ns())
     ledger = await open_ledger(config.ledger, log, lost, stack)
     usage, audit, copies = open_records(config, clock, log, stack)
+    overrides, copies[OVERRIDES] = open_overrides(config.ledger, stack)
     metrics = PrometheusMetrics(ledger.spend)
     room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
     metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: status.in_flight)
@@ -79,6 +90,7 @@ async def open_ground(
         ledger=ledger,
         usage=usage,
         audit=audit,
+        overrides=overrides,
         copies={**copies, PROFILES: copy_profiles, LEDGER: ledger.backup},
         sinks=sinks,
         metrics=metrics,

@@ -17,11 +17,12 @@ from cascaded.ports import Clock, Offload
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 
-LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
+LEDGER, LOGS, PROFILES, OVERRIDES = "ledger", ("usage", "audit"), "profiles", "overrides"
 """The folders of the state folder."""
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
@@ -35,7 +36,8 @@ def verify(folder: Path) -> dict[str, int]:
     """
     try:
         found = {f"ledger_{name}": n for name, n in DurableLedger.verify(folder / LEDGER).items()}
-        return found | {f"{name}_keys": read_through(folder / name) for name in (*LOGS, PROFILES)}
+        stores = (*LOGS, PROFILES, OVERRIDES)
+        return found | {f"{name}_keys": read_through(folder / name) for name in stores}
     except (LedgerOpenError, StoreError) as error:
         raise StartError(f"{folder}: {error}") from None
 
@@ -99,6 +101,16 @@ def open_profiles(
     except StoreError as error:
         raise StartError(f"ledger.dir {config.ledger.dir}: {error}") from None
     return profiles, store.copy_to
+
+
+def open_overrides(config: schema.Ledger, stack: AsyncExitStack) -> tuple[StoredOverrides, Copy]:
+    """What was set at run time, and how it is copied."""
+    try:
+        store = LmdbStore(state_folder(config) / OVERRIDES)
+        stack.callback(store.close)
+        return StoredOverrides(store), store.copy_to
+    except StoreError as error:
+        raise StartError(f"ledger.dir {config.dir}: {error}") from None
 
 
 def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The stages of a request, in order. The order is meaning: each line says why it stands there."""
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Set
 
 import msgspec
 
@@ -18,14 +18,12 @@ from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder
-from cascaded.types.tiers import TierConfig
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What the stages are made with."""
 
     stand: Standing
-    tiers: Mapping[str, TierConfig]
     explain: Callable[[Denial, Caller], Refusal]
     """A limit's no, in words."""
     choose: Callable[[str], Ladder | Refusal]
@@ -47,7 +45,7 @@ def deciding(parts: Parts) -> tuple[Stage, ...]:
     return (
         resolve(parts.stand),  # first: everything else depends on whose it is
         route(parts.choose),  # an unknown model must cost nothing
-        permit(parts.tiers),  # before anything is counted: the tier may trim the ladder
+        permit(),  # before anything is counted: the tier may trim the ladder
         peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
         guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
         recall(parts.cache),  # before the prompt is measured: a known answer needs no count

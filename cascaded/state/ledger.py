@@ -246,10 +246,17 @@ class DurableLedger:
 
     # What operators do and see.
 
+    def check(self, limits: Limits) -> None:
+        """Raises `ValueError` for limits that cannot be enforced. Changes nothing."""
+        try:
+            self._core.compile(*_specs(limits))
+        except OverflowError as error:
+            raise _out_of_range(error) from None
+
     def set_limits(self, limits: Limits, *, reload: bool) -> int:
         """Set limits, all at once; returns how many changed.
 
-        With `reload`, those with origin `file` that are not among them are removed.
+        With `reload`, those with origin `file` or `api` that are not among them are removed.
         Raises `ValueError` for a limit that cannot be enforced, `LedgerFaultError`.
         """
         try:

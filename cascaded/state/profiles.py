@@ -51,7 +51,7 @@ class ProfileManager:
         *,
         cache_ttl_seconds: float = CACHE_TTL_S,
     ) -> None:
-        self.tiers: Collection[str] | None = None
+        self.tiers: Callable[[], Collection[str]] | None = None
         """Those that a profile may name; `None` for any."""
         self._now_ns = clock.monotonic_ns
         self._offload = offload
@@ -178,8 +178,9 @@ class ProfileManager:
     def _checked_user(self, user: UserProfile) -> UserProfile:
         """A user as it is stored: whom it belongs to only by name. Raises `ValueError`."""
         _checked(user)
-        if self.tiers is not None and user.tier is not None and user.tier not in self.tiers:
-            names = ", ".join(self.tiers) or "none"
+        tiers = self.tiers() if self.tiers is not None else None
+        if tiers is not None and user.tier is not None and user.tier not in tiers:
+            names = ", ".join(tiers) or "none"
             raise ValueError(f"there is no tier {user.tier[:64]!r}; there are: {names}")
         if len(msgspec.json.encode(user.metadata)) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata has more than {MAX_METADATA_BYTES} bytes")

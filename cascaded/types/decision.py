@@ -5,6 +5,7 @@ import msgspec
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Ladder
 from cascaded.types.profile import UserProfile
+from cascaded.types.tiers import TierConfig
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +33,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller | None = None
     profile: UserProfile | None = None
     """What is stored of the caller, and of whom it belongs to."""
+    tier: TierConfig | None = None
+    """The caller's plan, as it was when the call began. `None` allows everything."""
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None

@@ -1,11 +1,11 @@
 """Limits as an operator sets them: one table for one scope, merged field by field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
-from cascaded.types.limits import Enforcement, Method, Unit, Window
+from cascaded.types.limits import Enforcement, Method, Scope, Unit, Window
 
 MAX_BUDGETS = 32
 """Money counters that one call may be charged to."""
@@ -132,8 +132,51 @@ def merged(*layers: Quotas) -> Quotas:
     return Quotas(**fields)
 
 
-def size(quotas: Quotas) -> tuple[int, int]:
-    """(budgets, rates) that they make at most, the burst window included."""
-    budgets = sum(getattr(quotas, field.name) is not None for field in BUDGET_FIELDS)
-    rates = sum(getattr(quotas, field.name) is not None for field in RATE_FIELDS)
-    return budgets, rates + (quotas.requests_per_minute is not None)
+def largest_call(
+    scopes: Mapping[Scope, ScopeQuotas],
+    tags: Mapping[str, ScopeQuotas],
+    tiers: Iterable[Quotas],
+    overrides: Mapping[tuple[Scope, str], Quotas],
+) -> tuple[int, int]:
+    """(budgets, rates) that one call can be charged to at most: one scope of each kind, a value of
+    each tag, and a user of any tier (`tiers` are their limits of each user)."""
+    kinds: dict[str, ScopeQuotas] = {f"tag {name}": known for name, known in tags.items()}
+    kinds |= {str(scope): known for scope, known in scopes.items()}
+    own = {kind: {NO_AMOUNTS, *map(amounts, known.ids.values())} for kind, known in kinds.items()}
+    for (scope, id), quotas in overrides.items():
+        kind, name = _place(scope, id)
+        if kind in kinds:
+            own[kind].add(amounts(quotas) | amounts(kinds[kind].ids.get(name, UNSET)))
+    plans = {NO_AMOUNTS, *map(amounts, tiers)}
+    budgets = rates = 0
+    for kind, known in kinds.items():
+        lent = [plan | amounts(known.default) for plan in (plans if kind == "user" else NO_PLANS)]
+        sets = [one | below for one in own[kind] for below in lent]
+        budgets += max(size(one)[0] for one in sets)
+        rates += max(size(one)[1] for one in sets)
+    return budgets, rates
+
+
+def size(amounts: frozenset[str]) -> tuple[int, int]:
+    """(budgets, rates) that these fields make, the burst window included."""
+    return len(amounts & BUDGET_NAMES), len(amounts & RATE_NAMES) + (BURSTING in amounts)
+
+
+BURSTING = "requests_per_minute"
+"""The rate whose bursts are a rate of their own."""
+BUDGET_NAMES = frozenset(field.name for field in BUDGET_FIELDS)
+RATE_NAMES = frozenset(field.name for field in RATE_FIELDS)
+NO_AMOUNTS = frozenset[str]()
+NO_PLANS = frozenset({NO_AMOUNTS})
+
+
+def amounts(quotas: Quotas) -> frozenset[str]:
+    """The budgets and rates that are set, by their fields."""
+    names = BUDGET_NAMES | RATE_NAMES
+    return frozenset(name for name in names if getattr(quotas, name) is not None)
+
+
+def _place(scope: Scope, id: str) -> tuple[str, str]:
+    """The kind that a scope is of, and its name in that: each tag is a kind of its own."""
+    tag, _, value = id.partition("=")
+    return (f"tag {tag}", value) if scope == "tag" else (scope, id)

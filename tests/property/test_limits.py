@@ -23,16 +23,17 @@ from cascaded.types.quotas import (
     OwnQuotas,
     Quotas,
     ScopeQuotas,
+    amounts,
     merged,
     size,
 )
 from cascaded.types.tiers import TIER_PRESETS, TierConfig
 
-amounts = st.integers(0, 2**40)
+nano_usd = st.integers(0, 2**40)
 counts = st.integers(1, 2**32 - 1)
 shares = st.integers(0, 10_000)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    **{field.name: amounts for field in BUDGET_FIELDS},
+    **{field.name: nano_usd for field in BUDGET_FIELDS},
     **{field.name: counts for field in RATE_FIELDS},
     "rolling": st.booleans(),
     "zone": st.sampled_from(["UTC", "Europe/Berlin", "Africa/Cairo"]),
@@ -120,7 +121,7 @@ def test_a_burst_never_loosens_and_never_locks_out(table: Quotas) -> None:
         assert 1 <= limit < per_minute
         # Used without a pause it still reaches the even pace: the limit itself can be used up.
         assert (limit + 1) * MINUTE_NS > per_minute * window_ns
-    assert len(found) <= size(table)[1]
+    assert len(found) <= size(amounts(table))[1]
 
 
 SCOPES = [
@@ -202,9 +203,9 @@ budget_denials = st.builds(
     scope=scopes,
     id=st.text("abé'\n", max_size=20),
     window=WINDOWS,
-    limit=amounts,
-    used=amounts,
-    asked=amounts,
+    limit=nano_usd,
+    used=nano_usd,
+    asked=nano_usd,
     reset_at_ns=moments,
 )
 rate_denials = st.builds(
@@ -249,9 +250,9 @@ views = st.builds(
     id=few,
     unit=st.none() | st.sampled_from(["requests", "tokens"]),
     window=st.none(),
-    limit=amounts,
-    used=amounts,
-    remaining=amounts,
+    limit=nano_usd,
+    used=nano_usd,
+    remaining=nano_usd,
     degraded=st.booleans(),
     fits=st.booleans(),
     enforced=st.booleans(),

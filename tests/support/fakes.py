@@ -2,8 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,9 +12,11 @@ import msgspec
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, stages
+from cascaded.pipeline.rules import Rulebook, Rules
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
 from cascaded.policy.access.identity import AccessRules
+from cascaded.policy.limits import LimitBook
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Call, Directory, Guardrail, Provider, ProviderTraits
@@ -23,9 +26,12 @@ from cascaded.types.errors import CallerLeftError, ProviderError, StoreError
 from cascaded.types.event import Event
 from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
+from cascaded.types.overrides import Overrides
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.quotas import OwnQuotas
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
+from cascaded.types.tiers import TierConfig
 from cascaded.wire.openai_chat import parse_event, parse_request
 from tests.support.upstream import Says, chunks, whole
 
@@ -173,6 +179,11 @@ class Audited:
     def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:
         self.told.append((f"{actor} {reason}", receipt))
 
+    def changed(
+        self, subject: str, *, actor: str, reason: str = "", before: object, after: object
+    ) -> None:
+        self.told.append((f"{actor} {subject} {reason}", (before, after)))
+
     def access(
         self,
         subject: str,
@@ -269,10 +280,7 @@ class World:
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
-                    stand=standing(
-                        access or AccessRules(), directory or Known(), lambda _, __: limits
-                    ),
-                    tiers={},
+                    stand=standing(rulebook(lambda _, __: limits, access), directory or Known()),
                     explain=_explain,
                     cheap_models=frozenset({climbed.rungs[0].model.name}),
                     choose=self.book.choose,
@@ -297,6 +305,24 @@ class World:
             audit=self.audit,
             sink=self.sink,
         )
+
+
+class NoOverrides:
+    """Nothing was set at run time."""
+
+    now = Overrides()
+
+
+LimitsFor = Callable[[Caller, OwnQuotas], Limits]
+
+
+def rulebook(
+    limits_for: LimitsFor, access: AccessRules | None = None, **tiers: TierConfig
+) -> Rulebook:
+    """Rules with these limits, whatever a book would say."""
+    rules = Rules(access or AccessRules(), LimitBook(tiers=tiers))
+    rules.limits_for = lru_cache(limits_for)
+    return Rulebook(lambda _: rules, NoOverrides())
 
 
 def _explain(denial: Denial, caller: Caller) -> Refusal:

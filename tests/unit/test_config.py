@@ -22,6 +22,7 @@ from cascaded.config.mistakes import MAX_MISTAKES, Report, listed, nearest, show
 from cascaded.config.schema import Embedded, OpenAICompatible
 from cascaded.config.toml import MAX_TEXT_BYTES
 from cascaded.policy.limits import LimitBook, limits_for
+from cascaded.types import tables
 from cascaded.types.limits import Caller
 from cascaded.types.model import Price, Rates
 from cascaded.types.places import socket_path, state_dir
@@ -314,7 +315,7 @@ class TestLimits:
     def test_every_field_of_a_table_reaches_the_limits(self) -> None:
         words = {"zone": "UTC", "enforcement": "warn", "rate_method": "fixed_window"}
         text = "[limits.runs]\n"
-        for name in schema.LimitTable.__struct_fields__:
+        for name in tables.LimitTable.__struct_fields__:
             value = f'"{words[name]}"' if name in words else "1"
             truth = name in ("rolling", "block_on_limit")
             text += f"{name} = {'true' if truth else value}\n"
@@ -379,7 +380,7 @@ class TestLimits:
         )
 
     def test_every_field_of_a_tier_can_be_set(self) -> None:
-        settable = {*schema.Tier.__struct_fields__, "name", "limits"}
+        settable = {*tables.Tier.__struct_fields__, "name", "limits"}
         assert set(TierConfig.__struct_fields__) <= settable
 
     def test_the_cheap_class(self) -> None:
@@ -409,7 +410,7 @@ class TestLimits:
     def test_sixteen_rates_are_not_too_many(self) -> None:
         seven = "\n".join(
             f"{name} = 9"
-            for name in schema.LimitTable.__struct_fields__
+            for name in tables.LimitTable.__struct_fields__
             if name.startswith(("requests", "tokens"))
         )
         text = f"[limits.global]\n{seven}\n[limits.runs]\n{seven}\n"
@@ -421,7 +422,7 @@ class TestLimits:
     def test_limits_of_tiers_count_once(self) -> None:
         seven = "\n".join(
             f"{name} = 9"
-            for name in schema.LimitTable.__struct_fields__
+            for name in tables.LimitTable.__struct_fields__
             if name.startswith(("requests", "tokens"))
         )
         assert good("".join(f"[tiers.t{i}]\n{seven}\n" for i in range(9)))

@@ -319,10 +319,21 @@ def test_a_changed_profile_changes_the_limit(ledger: DurableLedger) -> None:
     admitted(ledger, demand(1, rates=(wider,)))
 
 
-def test_an_administrators_limit_stands(ledger: DurableLedger) -> None:
+def test_each_call_brings_its_limits_as_they_are_merged(ledger: DurableLedger) -> None:
+    """Who has the last word was decided before: the ledger takes what the newest call says."""
     assert ledger.set_limits(Limits((budget(5, origin="api"),)), reload=False) == 1
-    assert isinstance(ledger.admit(demand(60, budget(100))), Denial)
+    assert isinstance(ledger.admit(demand(60, budget(5, origin="api"))), Denial)
     assert only(ledger.counters()).origin == "api"
+    assert isinstance(ledger.admit(demand(60, budget(100))), Admitted)
+    assert only(ledger.counters()).origin == "profile"
+
+
+def test_limits_are_looked_at_without_being_set(ledger: DurableLedger) -> None:
+    ledger.check(Limits((budget(5),)))
+    for wrong in (budget(5, zone="Mars/Olympus"), budget(1 << 63)):
+        with pytest.raises(ValueError, match=r"time zone|out of range"):
+            ledger.check(Limits((wrong,)))
+    assert ledger.counters() == []
 
 
 def test_a_reload_removes_what_the_file_no_longer_has(ledger: DurableLedger) -> None:

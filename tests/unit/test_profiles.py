@@ -46,7 +46,7 @@ class World:
         self.clock = FakeClock()
         self.offload = Counted()
         self.profiles = ProfileManager(store, self.clock, self.offload, **options)
-        self.profiles.tiers = ["free", "pro"]
+        self.profiles.tiers = lambda: ["free", "pro"]
 
 
 @pytest.fixture

@@ -1,17 +1,17 @@
 """The stages that decide before any model is asked, each alone."""
 
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from cascaded.pipeline.rules import Rulebook, Rules
 from cascaded.pipeline.stages.peek import peek
 from cascaded.pipeline.stages.permit import permit
 from cascaded.pipeline.stages.price import price
 from cascaded.pipeline.stages.reserve import DEGRADED, reserve, secure
-from cascaded.pipeline.stages.resolve import LimitsFor, resolve, standing
+from cascaded.pipeline.stages.resolve import resolve, standing
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook, limits_for
 from cascaded.ports import Stage
@@ -19,6 +19,7 @@ from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.errors import StoreError, TooManyLimitsError
 from cascaded.types.limits import BudgetLimit, Caller, Choice, Demand, Denial, Limits, RateLimit
+from cascaded.types.overrides import Overrides
 from cascaded.types.profile import (
     BudgetConfig,
     OrganizationConfig,
@@ -29,7 +30,7 @@ from cascaded.types.profile import (
 from cascaded.types.quotas import OwnQuotas, Quotas
 from cascaded.types.request import Claims, Principal, Request
 from cascaded.types.tiers import TierConfig
-from tests.support.fakes import Audited, Known, ladder, model, request
+from tests.support.fakes import Audited, Known, LimitsFor, ladder, model, request, rulebook
 
 CHEAP, MIDDLE, STRONG = model("cheap", 1), model("middle", 5), model("strong", 10)
 LADDER = ladder(CHEAP, MIDDLE, STRONG, top_retries=0)
@@ -70,8 +71,15 @@ def explain(denial: Denial, caller: Caller) -> Refusal:
 # --- resolve -------------------------------------------------------------------------------------
 
 
+class Overriding:
+    """Overrides that a test changes."""
+
+    now = Overrides()
+
+
 class TestResolve:
-    RULES = AccessRules(trusted=frozenset({"app"}), tiers=frozenset({"pro"}))
+    ACCESS = AccessRules(trusted=frozenset({"app"}), tiers=frozenset({"pro"}))
+    PRO = TierConfig(name="pro", limits=Quotas(daily_nano_usd=5))
     BY_APP = replace(
         ASKED,
         principal=Principal(kind="key", id="app"),
@@ -79,7 +87,10 @@ class TestResolve:
     )
 
     def stage(self, limits_for: LimitsFor, *kept: Any) -> Stage:
-        return resolve(standing(self.RULES, Known(*kept), limits_for))
+        return resolve(standing(self.rules(limits_for), Known(*kept)))
+
+    def rules(self, limits_for: LimitsFor) -> Rulebook:
+        return rulebook(limits_for, self.ACCESS, pro=self.PRO)
 
     async def test_it_sets_the_caller_and_its_limits(self) -> None:
         limits = budget(5)
@@ -123,7 +134,7 @@ class TestResolve:
             ),
         )
         known = Known(profile)
-        stage = resolve(standing(self.RULES, known, limits_for))
+        stage = resolve(standing(self.rules(limits_for), known))
         found = await decided(stage, Decision(), self.BY_APP)
         assert found.profile is profile
         assert found.caller == replace(ALICE, organization_id="acme")
@@ -153,7 +164,7 @@ class TestResolve:
     async def test_a_store_that_cannot_be_read_refuses(self) -> None:
         known = Known()
         known.fails = StoreError("the disk is gone")
-        stage = resolve(standing(self.RULES, known, lambda *_: Limits()))
+        stage = resolve(standing(self.rules(lambda *_: Limits()), known))
         refusal = await refused(stage, Decision(), self.BY_APP)
         assert (refusal.code, "the disk is gone" in refusal.message) == (
             "profiles_unavailable",
@@ -166,6 +177,22 @@ class TestResolve:
 
         refusal = await refused(self.stage(too_many), Decision(), self.BY_APP)
         assert (refusal.code, refusal.message) == ("limits_unusable", "17 rates")
+
+    async def test_what_is_set_at_run_time_holds_for_the_next_call(self) -> None:
+        def build(overrides: Overrides) -> Rules:
+            book = LimitBook(tiers={"pro": self.PRO}, overrides=overrides.limits)
+            return Rules(self.ACCESS, book)
+
+        overriding = Overriding()
+        stage = resolve(standing(Rulebook(build, overriding), Known()))
+        before = await decided(stage, Decision(), self.BY_APP)
+        assert before.tier == self.PRO
+        overriding.now = Overrides(limits={("user", "alice"): Quotas(daily_nano_usd=2)})
+        after = await decided(stage, Decision(), self.BY_APP)
+        assert [one.limits.budgets[0].limit_nano_usd for one in (before, after)] == [5, 2]
+        assert after.limits.budgets[0].origin == "api"
+        overriding.now = Overrides()
+        assert (await decided(stage, Decision(), self.BY_APP)).limits == before.limits
 
 
 # --- peek ----------------------------------------------------------------------------------------
@@ -223,50 +250,47 @@ class TestPeek:
 
 class TestPermit:
     @staticmethod
-    def stage(**fields: Any) -> Stage:
-        return permit({"pro": TierConfig(name="pro", **fields)})
-
-    BEFORE = Decision(caller=ALICE, ladder=LADDER, notices=("before",))
+    def before(**fields: Any) -> Decision:
+        tier = TierConfig(name="pro", **fields)
+        return Decision(caller=ALICE, tier=tier, ladder=LADDER, notices=("before",))
 
     async def test_a_tier_that_allows_everything_changes_nothing(self) -> None:
-        found = await decided(self.stage(), self.BEFORE)
-        assert found == self.BEFORE
+        assert await decided(permit(), self.before()) == self.before()
 
     async def test_without_a_tier_there_are_no_bounds(self) -> None:
-        nobody = replace(self.BEFORE, caller=Caller(user_id="bob"))
-        tiers: Mapping[str, TierConfig] = {}
-        assert await decided(permit(tiers), nobody) is nobody
+        nobody = replace(self.before(), tier=None)
+        assert await decided(permit(), nobody) is nobody
 
     async def test_a_longer_answer_is_clamped_and_said(self) -> None:
-        stage = self.stage(max_tokens=100)
-        found = await decided(stage, self.BEFORE, request(max_tokens=101))
+        found = await decided(permit(), self.before(max_tokens=100), request(max_tokens=101))
         assert found.output_cap == 100
         assert found.notices[0] == "before"
         assert "101 to 100" in found.notices[1]
 
     @pytest.mark.parametrize(("asked", "cap"), [({"max_tokens": 99}, 99), ({}, 100)])
     async def test_a_shorter_answer_is_as_asked(self, asked: dict[str, Any], cap: int) -> None:
-        found = await decided(self.stage(max_tokens=100), self.BEFORE, request(**asked))
+        found = await decided(permit(), self.before(max_tokens=100), request(**asked))
         assert (found.output_cap, found.notices) == (cap, ("before",))
 
     async def test_rungs_that_the_tier_may_not_use(self) -> None:
-        found = await decided(self.stage(allowed_models=("cheap", "str*")), self.BEFORE)
+        found = await decided(permit(), self.before(allowed_models=("cheap", "str*")))
         assert found.ladder is not None
         assert [rung.model.name for rung in found.ladder.rungs] == ["cheap", "strong"]
         assert "middle" in found.notices[-1]
-        none = await refused(self.stage(allowed_models=("gpt-*",)), self.BEFORE)
+        none = await refused(permit(), self.before(allowed_models=("gpt-*",)))
         assert none.code == "model_forbidden"
 
     async def test_a_tier_that_does_not_escalate(self) -> None:
-        found = await decided(self.stage(escalates=False), self.BEFORE)
+        found = await decided(permit(), self.before(escalates=False))
         assert found.ladder is not None
         assert [rung.model.name for rung in found.ladder.rungs] == ["cheap"]
         assert "does not escalate" in found.notices[-1]
 
     async def test_streams(self) -> None:
-        stage = self.stage(streaming=False)
-        assert (await refused(stage, self.BEFORE, request(stream=True))).code == "feature_forbidden"
-        assert await decided(stage, self.BEFORE) == self.BEFORE
+        before = self.before(streaming=False)
+        found = await refused(permit(), before, request(stream=True))
+        assert found.code == "feature_forbidden"
+        assert await decided(permit(), before) == before
 
 
 # --- price ---------------------------------------------------------------------------------------

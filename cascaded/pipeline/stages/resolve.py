@@ -1,40 +1,36 @@
 """Resolve: whom the call is for, what is stored of them, and every limit that it is charged to."""
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 
 from msgspec.structs import replace
 
-from cascaded.policy.access.identity import AccessRules, identify, user_of
+from cascaded.pipeline.rules import Rulebook
+from cascaded.policy.access.identity import identify, user_of
 from cascaded.ports import Directory, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import StoreError, TooManyLimitsError
-from cascaded.types.limits import Caller, Limits
+from cascaded.types.limits import Caller
 from cascaded.types.profile import UserProfile
-from cascaded.types.quotas import NOTHING_OWN, OwnQuotas
+from cascaded.types.quotas import NOTHING_OWN
 from cascaded.types.request import Claims, Principal, Request
 
-MEMOISED_CALLERS = 65_536
-
 Standing = Callable[[Principal, Claims], Awaitable[Decision | Refusal]]
-"""The beginning of a decision: the caller, its profile and its limits."""
-LimitsFor = Callable[[Caller, OwnQuotas], Limits]
-"""Raises `TooManyLimitsError`."""
+"""The beginning of a decision: the caller, its profile, its tier and its limits."""
 
 
-def standing(rules: AccessRules, directory: Directory, limits_for: LimitsFor) -> Standing:
-    """Who says how a caller stands. Limits are worked out once for each caller and what is stored
-    of it, so that a change acts on the next call."""
-    limits_of = lru_cache(MEMOISED_CALLERS)(limits_for)
+def standing(rulebook: Rulebook, directory: Directory) -> Standing:
+    """Who says how a caller stands, by the rules of one moment."""
 
     async def stand(principal: Principal, claims: Claims) -> Decision | Refusal:
+        rules = rulebook.now
+        access = rules.access
         try:
-            profile = await directory.find(user_of(principal, claims, rules))
-            caller = identify(principal, claims, rules, profile)
+            profile = await directory.find(user_of(principal, claims, access))
+            caller = identify(principal, claims, access, profile)
             if isinstance(caller, Refusal):
                 return caller
             profile = await _with_owners(caller, profile, directory)
-            limits = limits_of(caller, profile.quotas if profile else NOTHING_OWN)
+            limits = rules.limits_for(caller, profile.quotas if profile else NOTHING_OWN)
         except StoreError as error:
             return Refusal(
                 code="profiles_unavailable",
@@ -42,7 +38,7 @@ def standing(rules: AccessRules, directory: Directory, limits_for: LimitsFor) ->
             )
         except TooManyLimitsError as error:
             return Refusal(code="limits_unusable", message=str(error))
-        return Decision(caller=caller, profile=profile, limits=limits)
+        return Decision(caller=caller, profile=profile, tier=rules.tier_of(caller), limits=limits)
 
     return stand
 
@@ -68,12 +64,18 @@ async def _with_owners(
 
 
 def resolve(stand: Standing) -> Stage:
-    """A stage that sets the caller, its profile and its limits."""
+    """A stage that sets the caller, its profile, its tier and its limits."""
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         found = await stand(request.principal, request.claims)
         if isinstance(found, Refusal):
             return found
-        return replace(decision, caller=found.caller, profile=found.profile, limits=found.limits)
+        return replace(
+            decision,
+            caller=found.caller,
+            profile=found.profile,
+            tier=found.tier,
+            limits=found.limits,
+        )
 
     return stage

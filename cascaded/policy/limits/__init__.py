@@ -2,13 +2,22 @@
 
 from cascaded.policy.limits.access import clamp_output, feature_refusal, may_use, trim_ladder
 from cascaded.policy.limits.headers import rate_headers
-from cascaded.policy.limits.resolve import LimitBook, limits_for, named_limits, next_tier
+from cascaded.policy.limits.resolve import (
+    LimitBook,
+    changed_limits,
+    excess,
+    limits_for,
+    named_limits,
+    next_tier,
+)
 from cascaded.policy.limits.words import budget_refusal, explain, rate_refusal
 
 __all__ = [
     "LimitBook",
     "budget_refusal",
+    "changed_limits",
     "clamp_output",
+    "excess",
     "explain",
     "feature_refusal",
     "limits_for",

@@ -1,12 +1,13 @@
 """Which budgets and rates one call is charged to."""
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
 from cascaded.types.errors import TooManyLimitsError
 from cascaded.types.limits import BudgetLimit, Caller, Limits, Origin, RateLimit, Scope, Unit
+from cascaded.types.overrides import GLOBAL_ID
 from cascaded.types.quotas import (
     BUDGET_FIELDS,
     FOUNDATION,
@@ -19,11 +20,11 @@ from cascaded.types.quotas import (
     OwnQuotas,
     Quotas,
     ScopeQuotas,
+    largest_call,
     merged,
 )
 from cascaded.types.tiers import TierConfig
 
-GLOBAL_ID = "*"
 WHOLE_BP = 10_000
 NO_SCOPES = ScopeQuotas()
 
@@ -39,6 +40,8 @@ class LimitBook(msgspec.Struct, frozen=True, kw_only=True):
     """By the tag's name; `ids` are its values. Only these tags make counters."""
     tiers: Mapping[str, TierConfig] = {}
     """The least first: a refusal names the next one that allows more."""
+    overrides: Mapping[tuple[Scope, str], Quotas] = {}
+    """What administrators set at run time, by scope and id: over everything."""
 
     def of(self, scope: Scope) -> ScopeQuotas:
         """The limits of one kind of scope."""
@@ -47,12 +50,17 @@ class LimitBook(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def known_users(self) -> frozenset[str]:
         """Users who have limits of their own."""
-        return frozenset(self.of("user").ids)
+        set_ = (id for scope, id in self.overrides if scope == "user")
+        return frozenset((*self.of("user").ids, *set_))
 
-    @property
-    def declared_tags(self) -> frozenset[str]:
-        """Names of tags that have limits."""
-        return frozenset(self.tags)
+    def named(self, scope: Scope, id: str) -> tuple[Quotas, Quotas]:
+        """(the configuration's table of this scope, its default for all of the kind)."""
+        if scope == "global":
+            return self.of(scope).default, UNSET
+        if scope == "tag":
+            tag, _, id = id.partition("=")
+        known = self.tags.get(tag, NO_SCOPES) if scope == "tag" else self.of(scope)
+        return known.ids.get(id, UNSET), known.default
 
 
 class _Charge(NamedTuple):
@@ -60,24 +68,26 @@ class _Charge(NamedTuple):
 
     scope: Scope
     id: str
+    set: Quotas
+    """By its id, at run time: over everything."""
+    profile: Quotas
+    """What is stored for it."""
     own: Quotas
     """By its id, in the configuration."""
     layers: tuple[Quotas, ...]
-    """Below that: tier and default. `profile` stands above all."""
-    profile: Quotas = UNSET
-    """What is stored for it."""
+    """Below that: tier and default."""
 
 
 def limits_for(caller: Caller, book: LimitBook, own: OwnQuotas = NOTHING_OWN) -> Limits:
     """Every budget and rate of a call, global first and then in the order of `Scope`.
 
-    A user's are merged field by field: `own` (what is stored for that user) over the user's
-    table in the configuration over the tier over the default of all users; `own` also has what is
-    stored for the user's organisation and workspace. A user's tag that was not declared makes no
+    A scope's are merged field by field: what was set at run time over `own` (what is stored for
+    that user, and for its organisation and workspace) over its table in the configuration over,
+    for a user, the tier over the default of the kind. A tag that was not declared makes no
     counter. Same caller, book and `own`, same answer: memoise it by them.
 
-    Raises `TooManyLimitsError`. The configuration check counts its own, so that only what is
-    stored can be too much.
+    Raises `TooManyLimitsError`. What the configuration and administrators set is counted before,
+    so that only what is stored can be too much.
     """
     limits = _limits(_charges(caller, book, own), book.base)
     budgets, rates = len(limits.budgets), len(limits.rates)
@@ -91,10 +101,38 @@ def limits_for(caller: Caller, book: LimitBook, own: OwnQuotas = NOTHING_OWN) ->
 
 
 def named_limits(book: LimitBook) -> Limits:
-    """The global limits and those of organisations, workspaces, teams, tiers and tags by name: what
-    the ledger is told at start and at each reload. Their origin is `file`. What comes of users,
-    their tiers and of defaults has origin `profile` and reaches the ledger with a call."""
-    return _limits(_named(book), book.base)
+    """The global limits and those of organisations, workspaces, teams, tiers and tags by name, and
+    all that were set at run time: what the ledger is told at start and at each reload. Their origin
+    is `file` or `api`. What comes of users, their tiers and of defaults has origin `profile` and
+    reaches the ledger with a call."""
+    places = dict.fromkeys([("global", GLOBAL_ID), *_filed(book), *book.overrides])
+    return _limits((_named(book, scope, id) for scope, id in places), book.base)
+
+
+def changed_limits(scope: Scope, id: str, before: LimitBook, after: LimitBook) -> Limits:
+    """What the ledger is told when the overrides of one scope change: its limits as they now are;
+    those that went only count on, until a call brings what stands below them."""
+    was, is_ = (_limits(iter((_named(book, scope, id),)), book.base) for book in (before, after))
+    known = {(budget.window, budget.zone) for budget in is_.budgets}
+    gone = (
+        msgspec.structs.replace(budget, limit_nano_usd=None, origin="profile")
+        for budget in was.budgets
+        if (budget.window, budget.zone) not in known
+    )
+    return Limits((*is_.budgets, *gone), is_.rates)
+
+
+def excess(book: LimitBook) -> str | None:
+    """What is wrong where one call could be charged to more limits than it can carry, in words."""
+    kinds = {scope: book.of(scope) for scope in get_args(Scope)}
+    tiers = [tier.limits for tier in book.tiers.values()]
+    budgets, rates = largest_call(kinds, book.tags, tiers, book.overrides)
+    if budgets <= MAX_BUDGETS and rates <= MAX_RATES:
+        return None
+    return (
+        f"one call could be charged to {budgets} budgets and {rates} rates (a burst is one more);"
+        f" at most {MAX_BUDGETS} and {MAX_RATES} over all scopes that a call belongs to"
+    )
 
 
 def next_tier(caller: Caller, book: LimitBook, field: str, limit: int) -> TierConfig | None:
@@ -113,14 +151,14 @@ def _limits(charges: Iterator[_Charge], base: Quotas) -> Limits:
     budgets: list[BudgetLimit] = []
     rates: list[RateLimit] = []
     for charge in charges:
-        quotas = merged(charge.profile, charge.own, *charge.layers, base, FOUNDATION)
+        quotas = merged(charge.set, charge.profile, charge.own, *charge.layers, base, FOUNDATION)
         budgets += _budgets(charge, quotas)
         rates += _rates(charge, quotas)
     return Limits(tuple(budgets), tuple(rates))
 
 
 def _charges(caller: Caller, book: LimitBook, own: OwnQuotas) -> Iterator[_Charge]:
-    yield _Charge("global", GLOBAL_ID, book.of("global").default, ())
+    yield _charge(book, "global", GLOBAL_ID)
     owners: tuple[tuple[Scope, str | None, Quotas], ...] = (
         ("organization", caller.organization_id, own.organization),
         ("workspace", caller.workspace_id, own.workspace),
@@ -128,39 +166,48 @@ def _charges(caller: Caller, book: LimitBook, own: OwnQuotas) -> Iterator[_Charg
     )
     for scope, id, stored in owners:
         if id is not None:
-            yield _charge(scope, id, book.of(scope), (), stored)
+            yield _charge(book, scope, id, (), stored)
     tier = book.tiers.get(caller.tier) if caller.tier is not None else None
     layer = () if tier is None else (tier.limits,)
-    yield _charge("user", caller.user_id, book.of("user"), layer, own.user)
+    yield _charge(book, "user", caller.user_id, layer, own.user)
     if caller.tier is not None:
-        yield _charge("tier", caller.tier, book.of("tier"))
+        yield _charge(book, "tier", caller.tier)
     for name, value in caller.tags:
         if name in book.tags:
-            yield _charge("tag", value, book.tags[name])._replace(id=tag_id(name, value))
+            yield _charge(book, "tag", tag_id(name, value))
     if caller.run_id is not None:
-        yield _charge("run", caller.run_id, book.of("run"))
+        yield _charge(book, "run", caller.run_id)
 
 
 def _charge(
+    book: LimitBook,
     scope: Scope,
     id: str,
-    known: ScopeQuotas,
     tier: tuple[Quotas, ...] = (),
     profile: Quotas = UNSET,
 ) -> _Charge:
-    return _Charge(scope, id, known.ids.get(id, UNSET), (*tier, known.default), profile)
+    own, default = book.named(scope, id)
+    set_ = book.overrides.get((scope, id), UNSET)
+    return _Charge(scope, id, set_, profile, own, (*tier, default))
 
 
-def _named(book: LimitBook) -> Iterator[_Charge]:
-    yield _Charge("global", GLOBAL_ID, book.of("global").default, ())
+def _filed(book: LimitBook) -> Iterator[tuple[Scope, str]]:
+    """Whatever the configuration names, but for users: theirs are merged with a tier, which only a
+    call tells."""
     for scope, known in book.scopes.items():
-        # A user's are merged with a tier, which only a call tells.
-        for id, own in known.ids.items() if scope != "user" else ():
-            # What the layers below lend, such as the zone, is part of what a counter is.
-            yield _Charge(scope, id, own, (_manner(known.default),))
+        for id in known.ids if scope != "user" else ():
+            yield scope, id
     for name, known in book.tags.items():
-        for value, own in known.ids.items():
-            yield _Charge("tag", tag_id(name, value), own, (_manner(known.default),))
+        for value in known.ids:
+            yield "tag", tag_id(name, value)
+
+
+def _named(book: LimitBook, scope: Scope, id: str) -> _Charge:
+    """One scope with the limits that are its own. Of the layers below it has what they lend, such
+    as the zone: that is part of what a counter is."""
+    charge = _charge(book, scope, id)
+    own = _manner(charge.own) if scope == "user" else charge.own
+    return charge._replace(own=own, layers=tuple(map(_manner, charge.layers)))
 
 
 def _manner(quotas: Quotas) -> Quotas:
@@ -198,6 +245,8 @@ def _budgets(charge: _Charge, quotas: Quotas) -> Iterator[BudgetLimit]:
 
 
 def _origin(charge: _Charge, field: str) -> Origin:
+    if getattr(charge.set, field) is not None:
+        return "api"
     stored = charge.scope == "user" or getattr(charge.profile, field) is not None
     return "file" if not stored and getattr(charge.own, field) is not None else "profile"
 

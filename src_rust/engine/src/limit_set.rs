@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cascaded_core::ledger::{
-    CounterRef, CounterSpec, Handle, Ledger, LedgerError, LimitChange, Origin, RateRef, RateSpec,
+    CounterRef, CounterSpec, Handle, Ledger, LedgerError, LimitChange, RateRef, RateSpec,
     MAX_COUNTERS, MAX_RATES,
 };
 use cascaded_core::window::Zones;
@@ -113,8 +113,8 @@ impl LimitSet {
         })
     }
 
-    /// Looks everything up. Returns the limits that the ledger has otherwise: those of a profile
-    /// that was changed since. What an administrator set at run time stands.
+    /// Looks everything up. Returns the limits that the ledger has otherwise: those that were
+    /// changed since.
     pub(crate) fn resolve(&self, ledger: &Ledger) -> Vec<LimitChange> {
         let mut changes = Vec::new();
         for one in &self.counters {
@@ -122,9 +122,7 @@ impl LimitSet {
                 |handle| ledger.counter_policy(handle),
                 || ledger.find_counter(&one.spec.key),
             );
-            let wanted = one.spec.policy;
-            let stands = |origin| origin == Origin::Api && wanted.origin != Origin::Api;
-            if policy.is_some_and(|policy| policy != wanted && !stands(policy.origin)) {
+            if policy.is_some_and(|policy| policy != one.spec.policy) {
                 changes.push(LimitChange::Set(one.spec.clone()));
             }
         }

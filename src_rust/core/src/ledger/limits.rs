@@ -35,11 +35,11 @@ struct Batch {
 }
 
 impl Ledger {
-    /// Applies a batch of limits, all at once. With `reload`, limits that a configuration set
-    /// before and that are not in the batch are removed.
+    /// Applies a batch of limits, all at once. With `reload`, limits that a configuration or an
+    /// administrator set before and that are not in the batch are removed.
     ///
-    /// What an administrator set at run time (`Origin::Api`) is replaced by an administrator only.
-    /// A lowered limit stops new holds; what is held stays held. Returns how many limits changed.
+    /// A limit comes as it is merged: whose word is the strongest was decided before. A lowered
+    /// limit stops new holds; what is held stays held. Returns how many limits changed.
     pub fn set_limits(
         &mut self,
         at: Stamp,
@@ -113,17 +113,11 @@ impl Ledger {
     fn add_counter(&self, batch: &mut Batch, spec: &CounterSpec) -> Result<(), LedgerError> {
         spec.check()?;
         if let Some(counter) = self.counters.find(&spec.key) {
-            let Some(known) = self.counters.slab.get(counter) else {
-                return Ok(());
-            };
-            let kept = known.policy.origin == Origin::Api && spec.policy.origin != Origin::Api;
             // Even an unchanged limit is in the batch, or a reload would take it for an absent one.
-            if !kept {
-                batch.limits.counters.push(PolicyChange {
-                    counter,
-                    policy: spec.policy,
-                });
-            }
+            batch.limits.counters.push(PolicyChange {
+                counter,
+                policy: spec.policy,
+            });
             return Ok(());
         }
         let place = batch.limits.opens.len();
@@ -188,7 +182,8 @@ impl Ledger {
             .map(|change| change.counter)
             .collect();
         for (counter, known) in self.counters.slab.iter() {
-            if known.policy.origin == Origin::File && !named.contains(&counter) {
+            let set = matches!(known.policy.origin, Origin::File | Origin::Api);
+            if set && !named.contains(&counter) {
                 limits.counters.push(PolicyChange {
                     counter,
                     policy: Policy::unlimited(),

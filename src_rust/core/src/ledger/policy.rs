@@ -36,7 +36,7 @@ impl Mode {
     }
 }
 
-/// Who set a limit, and so who may replace it.
+/// Who set a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Origin {
@@ -44,7 +44,7 @@ pub enum Origin {
     Profile = 0,
     /// The configuration: replaced on reload.
     File = 1,
-    /// An administrator at run time: kept until an administrator changes it.
+    /// An administrator at run time: kept over reloads by whoever sends them, and never forgotten.
     Api = 2,
     /// Nobody any more: the counter may be forgotten once nothing is open on it.
     Retired = 3,
