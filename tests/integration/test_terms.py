@@ -192,6 +192,7 @@ def test_a_call_is_never_charged_to_more_than_it_can_carry(http: httpx2.Client) 
     assert "18 rates" in full.json()["error"]["message"]
     assert http.get(at("team", "red")).status_code == 404
     # A tier brings rates to each of its users, whoever they are.
+    assert http.put(at("team", "red"), json={"requests_per_day": 9}).status_code == 200
     assert http.put("/tiers/gold", json=ALL_RATES).status_code == 400
     assert ask(http, "bob", **{"X-Team-ID": "red"}).status_code == 200
 
@@ -306,6 +307,18 @@ def test_others_see_names_and_limits_of_tiers(
         for row in other.get("/tiers").json()["tiers"]:
             assert row.keys() == {"name", "origin", "limits"}
         assert other.get("/tiers/free").json()["limits"]["monthly_usd"] == 2
+
+
+def test_a_reload_keeps_it(http: httpx2.Client) -> None:
+    http.put(at("organization", "acme"), json={"daily_usd": 0})
+    http.put("/tiers/gold", json={"daily_usd": 0})
+    assert http.post("/reload").is_success
+    now = budgets(http, "organization", "acme")
+    assert (now["day"]["limit"], now["day"]["origin"], now["week"]["limit"]) == (0, "api", 20)
+    assert ask(http, "bob", **{"X-Organization-ID": "acme"}).status_code == 429
+    assert ask(http, "bob", **{"X-User-Tier": "gold"}).status_code == 429
+    http.delete(at("organization", "acme"))
+    assert ask(http, "bob", **{"X-Organization-ID": "acme"}).status_code == 200
 
 
 def test_it_is_kept_over_restarts_and_in_backups(tmp_path: Path, upstream: Upstream) -> None:
