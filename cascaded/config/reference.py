@@ -110,7 +110,7 @@ def _docs(struct: type) -> dict[str, str]:
     """What stands under each field of a struct and of those that it is made from."""
     found: dict[str, str] = {}
     for kind in reversed(struct.__mro__):
-        if kind.__module__ != Config.__module__:
+        if not issubclass(kind, msgspec.Struct) or kind is msgspec.Struct:
             continue
         [tree] = ast.parse(textwrap.dedent(python.getsource(kind))).body
         assert isinstance(tree, ast.ClassDef)  # the source of a class is one

@@ -761,7 +761,7 @@ class TestExplain:
 STRUCTS = [
     kind
     for _, kind in inspect.getmembers(schema, inspect.isclass)
-    if issubclass(kind, msgspec.Struct) and kind.__module__ == schema.__name__
+    if issubclass(kind, msgspec.Struct) and kind.__module__ in (schema.__name__, tables.__name__)
 ]
 
 
