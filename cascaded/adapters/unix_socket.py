@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 MAX_PATH_BYTES = 107
 """What the kernel takes in `sun_path`."""
@@ -58,25 +59,34 @@ def _make_folder(folder: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     lock_path = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(
-            lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-    except OSError as error:
-        raise SocketError(f"cannot open {lock_path}: {error.strerror}") from None
-    with open(descriptor, "r+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = lock.read().strip() or "unknown"
-            raise SocketError(
-                f"another daemon (pid {owner}) serves {path}; stop it or choose another socket"
-            ) from None
+    with _own_lock(lock_path, path) as lock:
         lock.seek(0)
         lock.truncate()
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield
+        lock_path.unlink(missing_ok=True)
+
+
+def _own_lock(lock_path: Path, path: Path) -> TextIO:
+    """The lock file, held. One that its last owner removed before we had it counts for nothing."""
+    while True:
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            lock = os.fdopen(os.open(lock_path, flags, 0o600), "r+")
+        except OSError as error:
+            raise SocketError(f"cannot open {lock_path}: {error.strerror}") from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with lock:
+                owner = lock.read().strip() or "unknown"
+            raise SocketError(
+                f"another daemon (pid {owner}) serves {path}; stop it or choose another socket"
+            ) from None
+        if os.fstat(lock.fileno()).st_nlink:
+            return lock
+        lock.close()
 
 
 def _remove_stale(path: Path) -> None:

@@ -34,6 +34,8 @@ from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
+FAULT_STATUS = 500
+MAX_QUOTED_CHARS = 200
 MAX_BESIDE = 1024
 """Requests at once that need no place: questions about budgets, reservations, administration."""
 NS_PER_S = 1_000_000_000
@@ -69,6 +71,11 @@ class Status(msgspec.Struct):
 
     ready: bool = False
     draining: bool = False
+    """The end has begun."""
+    handing_over: bool = False
+    """The door stays open for the next daemon: every answer tells its caller to connect anew."""
+    refusing: bool = False
+    """No new call is taken any more."""
     in_flight: int = 0
     """Requests under way, those of waiting calls included."""
     arriving: int = 0
@@ -171,9 +178,12 @@ def _admitting(current: Current, pick: Pick) -> Handler:
         services = current()
         services.tally.in_flight += 1
         try:
-            return await _admit(services, pick(services), http)
+            response = await _admit(services, pick(services), http)
         finally:
             services.tally.in_flight -= 1
+        if services.status.handing_over:
+            response.force_close()
+        return response
 
     return handle
 
@@ -340,11 +350,11 @@ def _too_large(most: int) -> Refusal:
 
 def _is_busy(services: Services) -> bool:
     status, size = services.status, services.room.size
-    return status.draining or status.in_flight >= size.places + size.seats + MAX_BESIDE
+    return status.refusing or status.in_flight >= size.places + size.seats + MAX_BESIDE
 
 
 def _busy(services: Services, *, late: bool = False) -> Refusal:
-    if services.status.draining:
+    if services.status.refusing:
         return Refusal(
             code="draining", message="The daemon is shutting down.", retry_after_s=BUSY_RETRY_S
         )
@@ -426,6 +436,16 @@ async def _nothing_here(
     response = _turn_away(services, wrong, request_id)
     response.headers["Allow"] = allowed
     return response
+
+
+def unreadable(current: Current, status: int, message: str) -> web.Response:
+    """The answer to what is no HTTP (400), or to a fault in a handler (500)."""
+    services = current()
+    refusal = FAULTED
+    if status < FAULT_STATUS:
+        told = message.strip()[:MAX_QUOTED_CHARS]
+        refusal = Refusal(code="invalid_request", message=f"This cannot be read as HTTP: {told}")
+    return _turn_away(services, refusal, services.new_id())
 
 
 def _json(body: object, *, status: int = 200) -> web.Response:

@@ -23,6 +23,7 @@ from cascaded.wire.upkeep import Reloaded
 Reread = Callable[[], Config | Sequence[str]]
 """Reads the whole configuration again; or every mistake in it, a line each. May wait for disks."""
 
+SERVING = "serving"
 FIXED_OF_SERVER = (
     "socket",
     "socket_mode",
@@ -66,12 +67,15 @@ class Generations:
     async def reload(self) -> Reloaded | Refusal:
         """Read and check the configuration again, and put it in force; or keep the old one whole
         and say why. One at a time."""
+        systemd = self._ground.systemd
         async with self._turn:
+            systemd.reloading(self._ground.clock.monotonic_ns())
             try:
                 outcome = await self._change()
             except Exception as fault:  # whatever it is, the old one serves on
                 self._ground.log.fault("reload", fault)
                 outcome = _kept([f"the daemon failed on it ({type(fault).__name__}); see its log"])
+            systemd.ready(outcome.message if isinstance(outcome, Refusal) else SERVING)
         if isinstance(outcome, Refusal):
             self._ground.log.write("error", "reload_refused", **outcome.details)
         else:

@@ -10,6 +10,7 @@ from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.offload import ThreadOffload
 from cascaded.adapters.prometheus import PrometheusMetrics
+from cascaded.adapters.systemd import Systemd
 from cascaded.api.money import OutsideHolds
 from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
@@ -37,6 +38,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
     clock: Clock
     log: JsonLog
+    systemd: Systemd
     ledger: DurableLedger
     usage: UsageLog
     audit: AuditLog
@@ -67,7 +69,12 @@ def room_size(config: Config) -> Size:
 
 
 async def open_ground(
-    config: Config, clock: Clock, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
+    config: Config,
+    clock: Clock,
+    log: JsonLog,
+    systemd: Systemd,
+    lost: Callable[[], object],
+    stack: AsyncExitStack,
 ) -> Ground:
     """Open it all; the stack closes it. Raises `StartError`."""
     status = Status(since_ns=clock.monotonic_ns())
@@ -87,6 +94,7 @@ async def open_ground(
     return Ground(
         clock=clock,
         log=log,
+        systemd=systemd,
         ledger=ledger,
         usage=usage,
         audit=audit,

@@ -6,6 +6,7 @@ replaces, in `generation`; how one follows another in `generations`; where calle
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,15 +15,19 @@ import uvloop
 
 from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.library_log import library_lines
+from cascaded.adapters.systemd import PassedSocketError, Systemd
 from cascaded.config import Config
 from cascaded.daemon.doors import open_doors
+from cascaded.daemon.errors import StartError
 from cascaded.daemon.every import Every
-from cascaded.daemon.generations import Generations, Reread
+from cascaded.daemon.generations import SERVING, Generations, Reread
 from cascaded.daemon.ground import open_ground
 from cascaded.daemon.log import open_lines
 from cascaded.daemon.plans import keep_plans
 
 EXPIRE_EVERY_S = 5.0
+WIND_UP_S = 15.0
+"""What a stopping daemon may need after its drain, to settle and to write what it knows."""
 
 
 def serve(config: Config, reread: Reread) -> None:
@@ -35,11 +40,18 @@ def serve(config: Config, reread: Reread) -> None:
 
 async def _serve(config: Config, reread: Reread) -> None:
     stop, hangup = asyncio.Event(), asyncio.Event()
+    try:
+        systemd = Systemd(os.environ, pid=os.getpid())
+    except PassedSocketError as error:
+        raise StartError(str(error)) from None
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, hangup.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(config, reread, lost=stop.set) as generations, asyncio.TaskGroup() as tasks:
+    async with (
+        running(config, reread, stop.set, systemd) as generations,
+        asyncio.TaskGroup() as tasks,
+    ):
         reloading = tasks.create_task(_reload_at(hangup, generations))
         await stop.wait()
         reloading.cancel()
@@ -54,18 +66,21 @@ async def _reload_at(hangup: asyncio.Event, generations: Generations) -> None:
 
 @asynccontextmanager
 async def running(
-    config: Config, reread: Reread | None = None, lost: Callable[[], object] = lambda: None
+    config: Config,
+    reread: Reread | None = None,
+    lost: Callable[[], object] = lambda: None,
+    systemd: Systemd | None = None,
 ) -> AsyncIterator[Generations]:
     """A daemon that serves inside the block and drains at its end.
 
     `lost` is called when its ledger works no more: leave the block then, which raises
     `LedgerLostError`. Without `reread` a reload puts the same configuration in force again.
     """
-    clock = SystemClock()
+    clock, systemd = SystemClock(), systemd or Systemd({}, pid=0)
     with open_lines(config.log, clock) as lines, library_lines(lines.log.write):
         log = lines.log
         async with AsyncExitStack() as stack:
-            ground = await open_ground(config, clock, log, lost, stack)
+            ground = await open_ground(config, clock, log, systemd, lost, stack)
             plans = await keep_plans(config, ground, None)
             if plans is not None:
                 stack.push_async_callback(plans.close)
@@ -73,8 +88,12 @@ async def running(
             stack.push_async_callback(generations.close)
             expiry = Every(EXPIRE_EVERY_S, lambda: generations.current().desk.expire())
             stack.callback(expiry.cancel)
-            doors = await open_doors(generations, log, stack)
+            doors = await open_doors(generations, systemd.door, log, stack)
             ground.status.ready = True
             log.write("info", "ready", version=generations.current().version, **doors)
+            systemd.ready(SERVING)
+            if systemd.watchdog_s is not None:
+                stack.callback(Every(systemd.watchdog_s / 2, systemd.alive).cancel)
             yield generations
+            systemd.stopping(generations.now.config.server.drain_timeout_s + WIND_UP_S)
         log.write("info", "stopped")

@@ -32,6 +32,15 @@ class Variable(StrEnum):
         "CREDENTIALS_DIRECTORY",
         "Set by systemd for a service with `LoadCredential=`: what `credential:NAME` is read from.",
     )
+    NOTIFY_SOCKET = "NOTIFY_SOCKET", "Set by systemd: where the daemon tells that it is ready."
+    WATCHDOG_USEC = (
+        "WATCHDOG_USEC",
+        "Set by systemd: how long the daemon may be silent before it is taken for hung.",
+    )
+    WATCHDOG_PID = "WATCHDOG_PID", "Set by systemd: for which process that is meant."
+    LISTEN_FDS = "LISTEN_FDS", "Set by systemd: how many listening sockets it passes on."
+    LISTEN_PID = "LISTEN_PID", "Set by systemd: to which process."
+    LISTEN_FDNAMES = "LISTEN_FDNAMES", "Set by systemd: the names of those sockets; not looked at."
     XDG_RUNTIME_DIR = "XDG_RUNTIME_DIR", "A person's folder for sockets."
     XDG_CONFIG_HOME = (
         "XDG_CONFIG_HOME",

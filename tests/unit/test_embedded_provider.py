@@ -146,7 +146,7 @@ async def test_first_use_starts_one_child_that_answers_and_close_ends_it(bench: 
         assert b"sk-x" not in environ
         assert b"OMP_WAIT_POLICY=passive" in environ
     assert gone(pid)
-    assert [path.name for path in bench.runtime_folder.iterdir()] == ["embedded-0.log"]
+    assert not bench.runtime_folder.exists()
 
 
 async def test_its_socket_and_folder_are_for_this_user_alone(bench: Bench) -> None:
@@ -163,7 +163,7 @@ async def test_its_socket_and_folder_are_for_this_user_alone(bench: Bench) -> No
             await anext(stranger.call(call_of()))
         assert caught.value.status == 401
         await stranger.close()
-    assert "runtime says hello" in (bench.runtime_folder / "embedded-0.log").read_text()
+        assert "runtime says hello" in (bench.runtime_folder / "embedded-0.log").read_text()
 
 
 async def test_boot_starts_without_a_call(bench: Bench) -> None:

@@ -178,9 +178,11 @@ class _Place:
         return await process.start(self._command, self._environ, settings, self.log)
 
     def tidy(self) -> None:
-        """Remove the socket. The log stays."""
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self.socket.unlink()
+        """Remove the socket and the log, and the folder with the last of them."""
+        with contextlib.suppress(OSError):
+            self.socket.unlink(missing_ok=True)
+            self.log.unlink(missing_ok=True)
+            self.socket.parent.rmdir()
 
 
 class _Served:
