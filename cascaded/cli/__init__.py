@@ -22,6 +22,7 @@ COMMANDS = {
     "unknowns": "cascaded.cli.budget:unknowns",
     "users": "cascaded.cli.records:users",
     "audit": "cascaded.cli.records:audit",
+    "reload": "cascaded.cli.reload:reload",
     "state": "cascaded.cli.state:state",
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",

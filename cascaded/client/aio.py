@@ -121,6 +121,7 @@ class AsyncClient:
     summary = Method(calls.summary)
     audit = Method(calls.audit)
     backup = Method(calls.backup)
+    reload = Method(calls.reload)
     unknowns = Method(calls.unknowns)
     resolve = Method(calls.resolve)
     health = Method(calls.health)

@@ -35,6 +35,7 @@ from cascaded.client.results import (
     ModelInfo,
     Readiness,
     Receipt,
+    Reloaded,
     Summary,
     UnresolvedHold,
 )
@@ -168,6 +169,12 @@ def backup(folder: str) -> Call[Backup]:
     """Copy the daemon's state into a folder of its host that is not there yet; an absolute path.
     Administrators. Returns once the copy is on the disk."""
     return _post("/state/backup", _json(Backup), {"dir": folder})
+
+
+def reload() -> Call[Reloaded]:
+    """Have the daemon read its configuration again. Administrators. Returns once it is in force;
+    where the old one was kept, `APIError` has every mistake in `details["mistakes"]`."""
+    return _post("/reload", _json(Reloaded), {}, repeatable=True)
 
 
 def unknowns() -> Call[list[UnresolvedHold]]:

@@ -251,6 +251,15 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     """Give it back to read on; `None` at the end."""
 
 
+class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """Another configuration is in force."""
+
+    generation: int
+    """How many there were since the daemon started, this one included."""
+    changed: tuple[str, ...] = ()
+    """The tables in which it differs from the one before."""
+
+
 class BackupPart(msgspec.Struct, frozen=True, kw_only=True):
     """A folder of a backup."""
 

@@ -103,6 +103,7 @@ class Client:
     summary = Method(calls.summary)
     audit = Method(calls.audit)
     backup = Method(calls.backup)
+    reload = Method(calls.reload)
     unknowns = Method(calls.unknowns)
     resolve = Method(calls.resolve)
     health = Method(calls.health)

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -409,3 +410,132 @@ def test_a_name_as_long_as_a_body_is_not_kept(daemon: Daemon) -> None:
         answer = http.post("/infer", json=body(model="x" * 1_000_000))
         assert answer.status_code in (400, 404)
         assert len(answer.text) < 2_000
+
+
+# One connection: its end, its first head, what is no HTTP.
+
+
+def dial(daemon: Daemon) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(5)
+    line.connect(daemon.socket)
+    return line
+
+
+def said(line: socket.socket) -> bytes:
+    """Everything until the daemon hangs up."""
+    return b"".join(iter(lambda: line.recv(65536), b""))
+
+
+def test_a_caller_may_close_its_half(daemon: Daemon, upstream: Upstream) -> None:
+    upstream.on("strong", Says(GOOD, delay_s=0.3))
+    body = b'{"query": "x", "model": "strong"}'
+    head = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with dial(daemon) as line:
+        line.sendall(head + body)
+        line.shutdown(socket.SHUT_WR)
+        answer = said(line)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert GOOD.encode() in answer
+    with dial(daemon) as idle:
+        idle.shutdown(socket.SHUT_WR)
+        assert said(idle) == b""
+    with dial(daemon) as cut:  # in the middle of a body
+        cut.sendall(head + body[:-1])
+        wait_for(lambda: daemon.services.status.arriving == 1)
+        cut.close()
+        wait_for(lambda: daemon.services.status.arriving == 0)
+
+
+def test_a_caller_that_leaves_altogether_is_noticed(daemon: Daemon, upstream: Upstream) -> None:
+    upstream.on("strong", Hangs())
+    with dial(daemon) as line:
+        body = b'{"query": "x", "model": "strong"}'
+        line.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
+        line.sendall(body)
+        wait_for(lambda: daemon.services.status.in_flight == 1)
+    wait_for(lambda: daemon.services.status.in_flight == 0, 1)
+
+
+def test_a_head_that_trickles_in_is_given_up(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cascaded.daemon.doors.HEAD_TIMEOUT_S", 0.3)
+    with daemon_with(CASCADE, url=upstream.url) as daemon, daemon.http() as http:
+        assert http.get("/health").status_code == 200
+        with dial(daemon) as line:
+            line.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-")
+            assert said(line) == b""
+        assert http.get("/health").status_code == 200, "its first head came in time"
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\x16\x03\x01\x02\x00\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nA b\r\n\r\n"],
+)
+def test_what_is_no_http_is_refused_in_our_shape(daemon: Daemon, nonsense: bytes) -> None:
+    with dial(daemon) as line:
+        line.sendall(nonsense)
+        head, _, body = said(line).partition(b"\r\n\r\n")
+    assert b" 400 " in head.splitlines()[0]
+    assert b"content-type: application/json" in head.lower()
+    assert b"x-request-id" in head.lower()
+    assert json.loads(body)["error"]["code"] == "invalid_request"
+
+
+def test_a_head_that_is_too_long_is_refused_in_our_shape(daemon: Daemon) -> None:
+    with daemon.http() as http:
+        answer = http.get("/health", headers={"X-Long": "x" * 20_000})
+    assert (answer.status_code, code(answer)) == (400, "invalid_request")
+    assert len(answer.json()["error"]["message"]) < 300
+
+
+def test_a_fault_of_a_handler_is_told_in_our_shape(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug with a prompt in it")
+
+    monkeypatch.setattr(type(daemon.services.desk), "budgets", broken)
+    with daemon.http() as http:
+        answer = http.get("/budgets")
+        assert (answer.status_code, code(answer)) == (500, "internal_error")
+        assert http.get("/health").status_code == 200
+    assert "a bug with" not in answer.text + daemon.log_lines()
+
+
+def test_the_wrong_method_is_told_the_right_ones(daemon: Daemon) -> None:
+    with daemon.http() as http:
+        for path, allowed in (("/infer", "POST"), ("/unknowns/7", "POST"), ("/ready", "GET, HEAD")):
+            answer = http.request("PUT", path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert http.put("/nowhere").status_code == 404
+
+
+def turned_away(http: httpx2.Client) -> Counter[str]:
+    families = text_string_to_metric_families(http.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    return Counter(
+        {
+            sample.labels["code"]: int(sample.value)
+            for sample in samples
+            if sample.name == "cascaded_turned_away_total"
+        }
+    )
+
+
+def test_refusals_at_the_door_are_counted(daemon: Daemon) -> None:
+    with daemon.http() as http:
+        before = turned_away(http)
+        http.post("/infer", content=b"{")
+        http.post("/infer", content=b"[")
+        http.put("/infer")
+        http.get("/nowhere")
+        http.get("/models", headers={"Origin": "https://x"})
+        counted = turned_away(http) - before
+    assert counted == {
+        "invalid_request": 2,
+        "method_not_allowed": 1,
+        "not_found": 1,
+        "forbidden": 1,
+    }

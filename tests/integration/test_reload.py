@@ -18,7 +18,7 @@ from cascaded.daemon.generations import FIXED_TABLES, fixed_changes
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.limits import BudgetLimit, Limits
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
-from tests.support.process import serving, wait_for
+from tests.support.process import cascaded, serving, wait_for
 from tests.support.upstream import Says, Upstream
 
 GOOD = "The capital of France is Paris."
@@ -335,9 +335,19 @@ def test_a_hangup_reloads_and_a_daemon_stops_all_the_same(
         wait_for(lambda: "reloaded" in daemon.events())
         with daemon.client() as client:
             assert client.run("x", model="quick").content == GOOD
+        reload = ("reload", "--socket", str(daemon.socket))
+        again = cascaded(*reload)
+        assert (again.returncode, again.stdout) == (0, b"changed: nothing\n")
+        assert json.loads(cascaded(*reload, "--json").stdout)["changed"] == []
+        file.write_text(good + NOT_TOML)
+        bad = cascaded(*reload)
+        assert bad.returncode == 78
+        assert f"{file}:".encode() in bad.stderr
+        assert b"still in force" in bad.stderr
         file.unlink()
         daemon.send(signal.SIGHUP)
-        wait_for(lambda: daemon.events().count("reload_refused") == 2)
+        wait_for(lambda: daemon.events().count("reload_refused") == 3)
         assert "cannot read" in daemon.lines[-1]["mistakes"][0]
         daemon.send(signal.SIGHUP)
         assert daemon.end() == 0
+    assert not list(folder.glob("d.sock*")), "neither lock nor socket"
