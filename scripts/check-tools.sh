@@ -23,6 +23,10 @@ if ! command -v cargo >/dev/null 2>&1; then
   - Rust 1.85 or newer with cargo: https://rustup.rs"
 fi
 
+if ! command -v systemd-analyze >/dev/null 2>&1; then
+    echo "Without systemd-analyze the tests of the systemd units are skipped: on Debian and Ubuntu, apt-get install systemd" >&2
+fi
+
 if [ -n "$missing" ]; then
     printf 'cascaded cannot be built here yet. Please install:%s\n' "$missing" >&2
     exit 1

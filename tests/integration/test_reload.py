@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, cast
 
 import httpx2
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from cascaded.config import Config
 from cascaded.daemon.answerers import Answerer
-from cascaded.daemon.generations import FIXED_TABLES, fixed_changes
+from cascaded.daemon.generations import FIXED_OF_SERVER, FIXED_TABLES, fixed_changes
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.limits import BudgetLimit, Limits
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
@@ -351,3 +352,9 @@ def test_a_hangup_reloads_and_a_daemon_stops_all_the_same(
         daemon.send(signal.SIGHUP)
         assert daemon.end() == 0
     assert not list(folder.glob("d.sock*")), "neither lock nor socket"
+
+
+def test_the_operations_guide_names_everything_that_is_fixed() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    for name in (*(f"`server.{key}`" for key in FIXED_OF_SERVER), "`[ledger]`", "`[records]`"):
+        assert name in guide
