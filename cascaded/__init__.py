@@ -1,8 +1,9 @@
 """The LLM cost-control sidecar.
 
-Importing this package costs nothing: the client is loaded when it is first named.
+Importing this package costs nothing: what it offers is loaded when it is first named.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,8 +40,20 @@ if TYPE_CHECKING:
         ToolCall,
         UnresolvedHold,
     )
+    from cascaded.state.profiles import ProfileManager
+    from cascaded.types.profile import (
+        BudgetConfig,
+        ModelPreferences,
+        OrganizationConfig,
+        QualityPreferences,
+        RateLimitConfig,
+        UserProfile,
+        WorkspaceConfig,
+    )
+    from cascaded.types.tiers import TIER_PRESETS, TierConfig
 
 __all__ = [
+    "TIER_PRESETS",
     "APIError",
     "AsyncClient",
     "AsyncHold",
@@ -50,6 +63,7 @@ __all__ = [
     "Backup",
     "BackupPart",
     "Budget",
+    "BudgetConfig",
     "BudgetExceededError",
     "CascadeResult",
     "CascadeStreamChunk",
@@ -62,7 +76,12 @@ __all__ = [
     "LimitInfo",
     "Metadata",
     "ModelInfo",
+    "ModelPreferences",
+    "OrganizationConfig",
+    "ProfileManager",
     "ProtocolError",
+    "QualityPreferences",
+    "RateLimitConfig",
     "RateLimitedError",
     "Readiness",
     "Receipt",
@@ -70,14 +89,29 @@ __all__ = [
     "Share",
     "StreamBrokenError",
     "Summary",
+    "TierConfig",
     "ToolCall",
     "UnresolvedHold",
+    "UserProfile",
+    "WorkspaceConfig",
 ]
+
+_ELSEWHERE = {
+    "BudgetConfig": "cascaded.types.profile",
+    "ModelPreferences": "cascaded.types.profile",
+    "OrganizationConfig": "cascaded.types.profile",
+    "ProfileManager": "cascaded.state.profiles",
+    "QualityPreferences": "cascaded.types.profile",
+    "RateLimitConfig": "cascaded.types.profile",
+    "TIER_PRESETS": "cascaded.types.tiers",
+    "TierConfig": "cascaded.types.tiers",
+    "UserProfile": "cascaded.types.profile",
+    "WorkspaceConfig": "cascaded.types.profile",
+}
+"""Names that are not the client's, and where they are."""
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        import cascaded.client
-
-        return getattr(cascaded.client, name)
+        return getattr(import_module(_ELSEWHERE.get(name, "cascaded.client")), name)
     raise AttributeError(f"module 'cascaded' has no attribute {name!r}")

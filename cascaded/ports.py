@@ -22,7 +22,7 @@ from cascaded.types.limits import (
     Scope,
 )
 from cascaded.types.model import Model
-from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Outcome
 
@@ -296,15 +296,27 @@ class Audit(Protocol):
     """Who is told of every decision about money and access, for good. Neither blocks nor raises."""
 
     def reserved(
-        self, step: Admitted | Denial, *, actor: str, user_id: str, request_id: str | None = None
+        self,
+        step: Admitted | Denial,
+        *,
+        actor: str,
+        user_id: str,
+        request_id: str | None = None,
+        level: AuditLevel | None = None,
     ) -> None:
-        """What the ledger said to a demand."""
+        """What the ledger said to a demand. `level` is the profile's own, if it has one."""
         ...
 
     def settled(
-        self, receipt: Receipt, *, actor: str, user_id: str, request_id: str | None = None
+        self,
+        receipt: Receipt,
+        *,
+        actor: str,
+        user_id: str,
+        request_id: str | None = None,
+        level: AuditLevel | None = None,
     ) -> None:
-        """How a hold was resolved."""
+        """How a hold was resolved. `level` as above."""
         ...
 
     def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:
@@ -314,7 +326,8 @@ class Audit(Protocol):
     def changed(
         self, subject: str, *, actor: str, reason: str = "", before: object, after: object
     ) -> None:
-        """Somebody changed a limit, a tier, a key. `None`: there was, or is, none. No secrets."""
+        """Somebody changed a limit, a tier, a profile, a key. `None`: there was, or is, none. No
+        secrets."""
         ...
 
     def access(

@@ -17,7 +17,7 @@ from cascaded.pipeline.stages.resolve import Standing
 from cascaded.policy.limits.headers import rate_headers
 from cascaded.ports import Audit, Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
-from cascaded.types.errors import HoldError
+from cascaded.types.errors import HoldError, LedgerFaultError
 from cascaded.types.limits import (
     Admitted,
     Caller,
@@ -25,13 +25,16 @@ from cascaded.types.limits import (
     Demand,
     Denial,
     Existing,
+    LimitView,
     Preview,
     Receipt,
     Scope,
 )
+from cascaded.types.money import format_usd
 from cascaded.types.request import Request
+from cascaded.types.result import Outcome
 from cascaded.wire import money
-from cascaded.wire.native import Who, parse_amount, usd
+from cascaded.wire.native import parse_amount, usd
 from cascaded.wire.openai_chat import WireError, is_absent, member_names
 
 Explain = Callable[[Denial, Caller], Refusal]
@@ -84,9 +87,7 @@ class Desk:
         for `/infer`, or just an amount (`cost`). Takes nothing."""
         if "cost" in member_names(incoming.body):
             asked = money.read(incoming.body, money.ReserveRequest)
-            decision = await self._whose(incoming, asked)
-            if isinstance(decision, Decision):
-                decision = replace(decision, choices=(_choice(asked),))
+            decision = await self._amount(incoming, asked)
         else:
             decision = await self._decide(Native().read(incoming))
         if isinstance(decision, Refusal):
@@ -100,7 +101,7 @@ class Desk:
         A key that was used before gives its hold, whose `state` tells whether it is still open:
         what was resolved, or charged after a crash, covers no further call."""
         asked = money.read(incoming.body, money.ReserveRequest)
-        decision = await self._whose(incoming, asked)
+        decision = await self._amount(incoming, asked)
         if isinstance(decision, Refusal):
             return error_response(decision, incoming.request_id)
         key = _idempotency(incoming)
@@ -117,7 +118,7 @@ class Desk:
         assert caller is not None
         answer = self._ledger.admit(
             Demand(
-                menu=(_choice(asked),),
+                menu=decision.choices,
                 limits=decision.limits,
                 idempotency=key,
                 label=(incoming.request_id, caller.user_id, incoming.principal.id),
@@ -129,6 +130,7 @@ class Desk:
                 actor=incoming.principal.id,
                 user_id=caller.user_id,
                 request_id=incoming.request_id,
+                level=decision.audit_level,
             )
         if isinstance(answer, Denial):
             answer = self._explain(answer, caller)
@@ -208,12 +210,22 @@ class Desk:
             return error_response(_no_hold(number), incoming.request_id)
         return await self._adjusted(incoming, receipt, "the provider's bill")
 
-    def headers(self, decision: Decision) -> dict[str, str]:
-        """What is left of the limits that a call was charged to."""
-        if not decision.limits.rates and not decision.limits.hard:
+    def left(self, decision: Decision) -> tuple[LimitView, ...]:
+        """What is left of the limits that a call was charged to; nothing where nobody knows."""
+        limits = decision.limits
+        if not limits.rates and not limits.budgets:
+            return ()
+        try:
+            return self._ledger.peek(Demand(menu=(LEAST,), limits=limits)).limits
+        except LedgerFaultError:  # the call has ended; the ledger's watch tells of the fault
+            return ()
+
+    def headers(self, outcome: Outcome) -> dict[str, str]:
+        """The same, as headers."""
+        limits = outcome.decision.limits
+        if not limits.rates and not limits.hard:
             return {}
-        views = self._ledger.peek(Demand(menu=(LEAST,), limits=decision.limits)).limits
-        return rate_headers(views, self._clock.wall_ns())
+        return rate_headers(outcome.left, self._clock.wall_ns())
 
     def expire(self) -> int:
         """Charge holds in full whose time is up; how many there were. Never free money: an
@@ -272,10 +284,22 @@ class Desk:
         await self._ledger.durable(receipt.seq)
         return _json(money.receipt_row(receipt))
 
-    async def _whose(self, incoming: Incoming, asked: Who) -> Decision | Refusal:
-        """The limits of whom an amount is for."""
+    async def _amount(self, incoming: Incoming, asked: money.ReserveRequest) -> Decision | Refusal:
+        """An amount, and the limits of whom it is for."""
+        choice = _choice(asked)
         claims = with_body(from_headers(incoming.http.headers), asked)
-        return await self._stand(incoming.principal, claims)
+        decision = await self._stand(incoming.principal, claims)
+        if isinstance(decision, Refusal):
+            return decision
+        cap = decision.profile.max_cost_nano_usd if decision.profile else None
+        if cap is not None and choice.nano_usd > cap:
+            return Refusal(
+                code="max_cost_exceeded",
+                message=f"{format_usd(choice.nano_usd)} USD is more than the {format_usd(cap)} USD"
+                " that one request of this user may cost (max_cost_per_query).",
+                param="cost",
+            )
+        return replace(decision, choices=(choice,))
 
     async def _decide(self, request: Request) -> Decision | Refusal:
         decision = Decision()

@@ -12,6 +12,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 from aiohttp.web_urldispatcher import AbstractResource
+from msgspec.structs import replace
 
 from cascaded.api.auth import Gate
 from cascaded.api.dialects.base import Dialect, Incoming
@@ -19,6 +20,7 @@ from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.money import Desk
+from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
 from cascaded.api.terms import Terms
@@ -99,6 +101,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     desk: Desk
     terms: Terms
     records: Records
+    people: People
     upkeep: Upkeep
     audit: Audit
     gate: Gate
@@ -138,6 +141,7 @@ def application(current: Current) -> web.Application:
         ("GET", "/summary"): lambda now: now.records.summary,
         ("GET", "/tiers"): lambda now: now.terms.tiers,
         ("GET", "/tiers/{name}"): lambda now: now.terms.tier,
+        ("GET", "/users/{id}"): lambda now: now.people.get_user,
     }
     administration: dict[tuple[str, str], Pick] = {
         ("GET", "/unknowns"): lambda now: now.desk.unknowns,
@@ -151,6 +155,24 @@ def application(current: Current) -> web.Application:
         ("DELETE", "/tiers/{name}"): lambda now: now.terms.delete_tier,
         ("POST", "/state/backup"): lambda now: now.upkeep.backup,
         ("POST", "/reload"): lambda now: now.upkeep.reload,
+        ("GET", "/users"): lambda now: now.people.users.list,
+        ("POST", "/users"): lambda now: now.people.create_users,
+        ("PUT", "/users/{id}"): lambda now: now.people.users.put,
+        ("PATCH", "/users/{id}"): lambda now: now.people.users.patch,
+        ("DELETE", "/users/{id}"): lambda now: now.people.users.delete,
+        ("PUT", "/users/{id}/tier"): lambda now: now.people.set_tier,
+        ("GET", "/organizations"): lambda now: now.people.organizations.list,
+        ("POST", "/organizations"): lambda now: now.people.organizations.create,
+        ("GET", "/organizations/{id}"): lambda now: now.people.organizations.get,
+        ("PUT", "/organizations/{id}"): lambda now: now.people.organizations.put,
+        ("PATCH", "/organizations/{id}"): lambda now: now.people.organizations.patch,
+        ("DELETE", "/organizations/{id}"): lambda now: now.people.organizations.delete,
+        ("GET", "/workspaces"): lambda now: now.people.workspaces.list,
+        ("POST", "/workspaces"): lambda now: now.people.workspaces.create,
+        ("GET", "/workspaces/{id}"): lambda now: now.people.workspaces.get,
+        ("PUT", "/workspaces/{id}"): lambda now: now.people.workspaces.put,
+        ("PATCH", "/workspaces/{id}"): lambda now: now.people.workspaces.patch,
+        ("DELETE", "/workspaces/{id}"): lambda now: now.people.workspaces.delete,
     }
     views = {
         "/health": _viewing(current, _health, open_to_all=lambda _: True),
@@ -276,7 +298,7 @@ async def _plain(services: Services, dialect: Dialect, request: Request) -> web.
     else:
         assert reply.event is not None
         response = dialect.answer(request, reply.event, outcome, outcome.end)
-    response.headers.update(services.desk.headers(outcome.decision))
+    response.headers.update(services.desk.headers(outcome))
     return response
 
 
@@ -287,7 +309,7 @@ async def _stream(
     outcome = await _run(services, request, reply)
     if isinstance(outcome.end, Refusal) and not reply.committed:
         refused = error_response(outcome.end, request.id)
-        refused.headers.update(services.desk.headers(outcome.decision))
+        refused.headers.update(services.desk.headers(outcome))
         return refused
     with suppress(CallerLeftError):
         if isinstance(outcome.end, Refusal):
@@ -302,7 +324,8 @@ async def _run(services: Services, request: Request, reply: Reply) -> Outcome:
     seconds = services.limits.request_timeout_s
     try:
         async with asyncio.timeout(seconds):
-            return await run(services.pipeline, request, reply)
+            outcome = await run(services.pipeline, request, reply)
+        return replace(outcome, left=services.desk.left(outcome.decision))
     except TimeoutError:
         late = Refusal(code="call_timeout", message=f"The call took longer than {seconds} s.")
         return Outcome(decision=Decision(), end=late)

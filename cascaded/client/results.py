@@ -48,6 +48,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     cache: str | None = None
     user_id: str | None = None
     user_tier: str | None = None
+    user_budget_remaining: Decimal | None = None
+    """US dollars left in the user's own tightest budget, where there is one."""
     latency_ms: float = 0.0
     draft_latency_ms: float | None = None
     verifier_latency_ms: float | None = None

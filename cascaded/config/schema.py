@@ -277,6 +277,9 @@ class OpenAICompatible(
     """Whether hanging up stops the bill at what was streamed."""
     logprobs: bool = False
     """Whether it can be asked for log-probabilities, which tell how sure a model is."""
+    region: Name | None = None
+    """Where it keeps data, such as `eu` or `eu-west-1`. Organisations whose data must stay
+    somewhere use only providers that say so."""
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="embedded"):

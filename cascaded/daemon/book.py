@@ -1,6 +1,6 @@
 """The book of models: the configuration's names, with what the price catalogue knows of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from cascaded.policy.pricing import Catalogue, CatalogueEntry
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
-from cascaded.types.model import Ladder, Model, Price, Rung
+from cascaded.types.model import LOCAL_REGION, Ladder, Model, Price, Rung
 
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
@@ -24,6 +24,7 @@ PRICES = "prices.json.gz"
 
 FindPrice = Callable[[str, str], CatalogueEntry | None]
 """What the catalogue knows of a provider's model, by their names."""
+Describe = Callable[[str, schema.Model], Model]
 
 
 class Fault(NamedTuple):
@@ -71,7 +72,8 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     """
     for fault in _faults(config, find_price):
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
-    models = {name: _model(name, settings, find_price) for name, settings in config.models.items()}
+    describe = partial(_model, find_price, _regions(config))
+    models = {name: describe(name, settings) for name, settings in config.models.items()}
     ladders = {
         name: Ladder(
             name=name,
@@ -95,7 +97,9 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         models=models,
         ladders=ladders,
         aliases=config.routes(),
-        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(partial(_undeclared, upstreams, find_price)),
+        undeclared=lru_cache(MAX_UNDECLARED_MODELS)(
+            partial(_undeclared, upstreams, find_price, describe)
+        ),
     )
 
 
@@ -130,7 +134,17 @@ def prices_today(config: Config, clock: Clock) -> FindPrice:
     return find_price
 
 
-def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
+def _regions(config: Config) -> dict[str, str | None]:
+    """Where each provider keeps data."""
+    return {
+        name: LOCAL_REGION if isinstance(settings, schema.Embedded) else settings.region
+        for name, settings in config.providers.items()
+    }
+
+
+def _model(
+    find_price: FindPrice, regions: Mapping[str, str | None], name: str, settings: schema.Model
+) -> Model:
     """A declared model; the catalogue fills in what the config leaves out."""
     upstream_name = settings.upstream_name or name
     known = find_price(settings.provider, upstream_name) or CatalogueEntry(
@@ -148,11 +162,14 @@ def _model(name: str, settings: schema.Model, find_price: FindPrice) -> Model:
         vocabulary=settings.tokenizer_file or settings.vocabulary or vocabulary_of(upstream_name),
         context_window=settings.context_window or known.context_window,
         max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
+        region=regions.get(settings.provider),
         capabilities=known.capabilities if capabilities is None else capabilities,
     )
 
 
-def _undeclared(upstreams: tuple[str, ...], find_price: FindPrice, name: str) -> Model | None:
+def _undeclared(
+    upstreams: tuple[str, ...], find_price: FindPrice, describe: Describe, name: str
+) -> Model | None:
     """A model that the config does not name: `provider/model`, or one that a provider is known
     to sell. With a single provider every name is taken to be its own (and then needs a price)."""
     head, slash, rest = name.partition("/")
@@ -161,9 +178,9 @@ def _undeclared(upstreams: tuple[str, ...], find_price: FindPrice, name: str) ->
     for provider, upstream_name in candidates:
         if find_price(provider, upstream_name) is not None or head == provider:
             settings = schema.Model(provider=provider, upstream_name=upstream_name)
-            return replace(_model(upstream_name, settings, find_price), name=name)
+            return replace(describe(upstream_name, settings), name=name)
     if len(upstreams) == 1:
-        return _model(name, schema.Model(provider=upstreams[0]), find_price)
+        return describe(name, schema.Model(provider=upstreams[0]))
     return None
 
 

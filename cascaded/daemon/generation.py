@@ -13,6 +13,7 @@ from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.money import Desk
+from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.server import Limits, Services, Tally
 from cascaded.api.terms import Terms
@@ -94,6 +95,12 @@ def make_generation(
         ),
         records=Records(
             usage=ground.usage, trail=ground.audit, clock=ground.clock, offload=ground.offload
+        ),
+        people=People(
+            profiles=ground.profiles,
+            tiers=lambda: rulebook.now.book.tiers,
+            audit=ground.audit,
+            offload=ground.lookups,
         ),
         upkeep=Upkeep(
             back_up=partial(back_up, parts=ground.copies, own=state_folder(config.ledger)),

@@ -53,8 +53,9 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     offload: ThreadOffload
     upkeep: ThreadOffload
     """A backup takes its time, and long counts must not wait for it: a thread of its own."""
+    lookups: ThreadOffload
+    """And another one, so that no caller's profile waits for a count or a backup."""
     profiles: ProfileManager
-    """With another thread, so that no caller's profile waits for a count or a backup."""
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The metrics, with every call that has ended."""
@@ -107,5 +108,6 @@ async def open_ground(
         holds={},
         offload=offload,
         upkeep=upkeep,
+        lookups=lookups,
         profiles=profiles,
     )

@@ -70,7 +70,13 @@ def _close_books(
     if decision.hold is not None:
         receipt = pipeline.ledger.settle(decision.hold.id, book)
         assert caller is not None
-        pipeline.audit.settled(receipt, actor=actor, user_id=caller.user_id, request_id=request.id)
+        pipeline.audit.settled(
+            receipt,
+            actor=actor,
+            user_id=caller.user_id,
+            request_id=request.id,
+            level=decision.audit_level,
+        )
     elif isinstance(end, Refusal) and end.code in ACCESS_REFUSALS:
         pipeline.audit.access(
             f"model:{request.model}",

@@ -14,7 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from cascaded.ports import Clock, Offload, Store
-from cascaded.state.shelf import Expected, Kept, Shelf
+from cascaded.state.shelf import Shelf
+from cascaded.types.kept import Expected, Kept
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 
 CACHE_TTL_S = 300
@@ -91,15 +92,15 @@ class ProfileManager:
 
     async def find(self, user_id: str) -> UserProfile | None:
         """See `ports.Profiles.find`."""
-        return await self._look(USER, user_id, self.get_profile)
+        return await self._found(USER, user_id, self.get_profile)
 
     async def organization(self, id: str) -> OrganizationConfig | None:
         """See `ports.Directory.organization`."""
-        return await self._look(ORGANIZATION, id, self._organization)
+        return await self._found(ORGANIZATION, id, self._organization)
 
     async def workspace(self, id: str) -> WorkspaceConfig | None:
         """See `ports.Directory.workspace`."""
-        return await self._look(WORKSPACE, id, self._workspace)
+        return await self._found(WORKSPACE, id, self._workspace)
 
     def get_profile(self, user_id: str) -> UserProfile | None:
         """A stored user, with organisation and workspace as they are now."""
@@ -118,7 +119,7 @@ class ProfileManager:
         """Move a stored user to another tier; the next call is under it."""
         return self.users.change(user_id, lambda user: replace(user, tier=tier), expected)
 
-    async def _look(self, kind: bytes, id: str, read: Callable[[str], T | None]) -> T | None:
+    async def _found(self, kind: bytes, id: str, read: Callable[[str], T | None]) -> T | None:
         """Out of the cache; else off the event loop."""
         if self._blank:
             return None

@@ -6,22 +6,20 @@ Keys: a byte for the kind and the id → version and JSON; `m` → the last vers
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
 from cascaded.ports import Store
 from cascaded.state.log_rows import VERSION, body, checked_limit
 from cascaded.types.errors import ConflictError, RowsError, StoreError, StoreFullError
+from cascaded.types.kept import Expected, Kept, Page
 
 MAX_ROWS = 2_000_000
 """Of all kinds together."""
 MAX_ROW_BYTES = 32 * 1024
 MAX_ID_BYTES = 256
 META = b"m"
-
-Expected = int | Literal["absent", "any"]
-"""What a writer thinks is there: this version, nothing, or whatever it is."""
 
 
 class Named(Protocol):
@@ -33,22 +31,7 @@ class Named(Protocol):
         ...
 
 
-T = TypeVar("T")
 Item = TypeVar("Item", bound=Named)
-
-
-class Kept(NamedTuple, Generic[T]):
-    """What is stored, and its version."""
-
-    item: T
-    version: int
-
-
-class Page(NamedTuple, Generic[T]):
-    """Rows by id, and the id to go on after; `None` at the end."""
-
-    rows: list[Kept[T]]
-    after: str | None
 
 
 class Shelf(Generic[Item]):
@@ -100,7 +83,7 @@ class Shelf(Generic[Item]):
             kept = self._check_version(id, expected)
             if kept is None:
                 raise ConflictError("not_found", f"nothing is stored under {id!r}")
-            item = how(self._shown(kept).item)
+            item = how(kept.item)
             if item.id != id:
                 raise ValueError("an id cannot be changed; create another and delete this one")
             return self._write([self._fit(item)])[0]

@@ -4,7 +4,7 @@ import msgspec
 
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Ladder
-from cascaded.types.profile import UserProfile
+from cascaded.types.profile import AuditLevel, UserProfile
 from cascaded.types.tiers import TierConfig
 
 
@@ -38,6 +38,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None
+    preferred: tuple[str, ...] = ()
+    """Models that are tried before others, as names or patterns."""
     question: str = ""
     """The caller's last words, for quality and routing."""
     domain: str | None = None
@@ -57,6 +59,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Budgets that have reached their warning level."""
     notices: tuple[str, ...] = ()
     """What the caller must be told (a clamped bound, a trimmed ladder)."""
+
+    @property
+    def audit_level(self) -> AuditLevel | None:
+        """How much of it is put on record; `None` is the daemon's own level."""
+        return None if self.profile is None else self.profile.audit_level
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):

@@ -39,6 +39,10 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     """A fee for each call, whatever its tokens."""
 
 
+LOCAL_REGION = "local"
+"""Where models of this host are: nothing leaves it."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model as the operator may use it."""
 
@@ -56,6 +60,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Token vocabulary (`cl100k_base`, `o200k_base`, a tokenizer file); empty: bounded by bytes."""
     context_window: int | None = None
     max_output_tokens: int | None = None
+    region: str | None = None
+    """Where its provider keeps data, in lower case; `None` is not known."""
     capabilities: frozenset[str] = frozenset()
     """Of `tools`, `vision`, `json_schema`, `reasoning`, `audio`, `logprobs`."""
 

@@ -391,6 +391,10 @@ class UserProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return merged(self.quotas.user, UNSET if tier is None else tier.limits)
 
 
+Stored = UserProfile | OrganizationConfig | WorkspaceConfig
+"""What has a place of its own in the store."""
+
+
 def _known(tier: str, tiers: Tiers) -> TierConfig:
     if tier not in tiers:
         raise ValueError(f"there is no tier {tier[:64]!r}; there are: {', '.join(tiers) or 'none'}")

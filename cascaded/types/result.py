@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.limits import LimitView
 from cascaded.types.model import Model
 from cascaded.types.usage import Usage
 
@@ -89,6 +90,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     end: Result | Refusal
     attempts: tuple[Attempt, ...] = ()
     elapsed_ns: int = 0
+    left: tuple[LimitView, ...] = ()
+    """What is left of the limits that it was charged to, once it is settled."""
+
+    @property
+    def user_nano_left(self) -> int | None:
+        """Nano-dollars left in the user's own tightest budget; `None` where there is none."""
+        own = (view for view in self.left if view.scope == "user" and view.window is not None)
+        return min((view.remaining for view in own if view.remaining is not None), default=None)
 
     @property
     def total_nano_usd(self) -> int:

@@ -96,12 +96,13 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
     decision = outcome.decision
     rungs = decision.ladder.rungs if decision.ladder else ()
     draft, verifier = _draft_and_verifier(outcome)
-    total, saved = outcome.total_nano_usd, result.saved_nano_usd
+    total, saved, left = outcome.total_nano_usd, result.saved_nano_usd, outcome.user_nano_left
     verdict = result.answered_by.verdict if result.answered_by else None
     return {
         "request_id": request.id,
         "user_id": decision.caller and decision.caller.user_id,
         "user_tier": decision.caller and decision.caller.tier,
+        "user_budget_remaining": None if left is None else usd(left),
         "total_cost": usd(total),
         "draft_cost": usd(outcome.draft_nano_usd),
         "verifier_cost": usd(total - outcome.draft_nano_usd),

@@ -1,5 +1,6 @@
 """Who may call what: every route, as every kind of caller."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +41,25 @@ MAY: dict[tuple[str, str], Who] = {
     ("GET", "/audit"): "administrators",
     ("POST", "/state/backup"): "administrators",
     ("POST", "/reload"): "administrators",
+    ("GET", "/users/{id}"): "callers",
+    ("GET", "/users"): "administrators",
+    ("POST", "/users"): "administrators",
+    ("PUT", "/users/{id}"): "administrators",
+    ("PATCH", "/users/{id}"): "administrators",
+    ("DELETE", "/users/{id}"): "administrators",
+    ("PUT", "/users/{id}/tier"): "administrators",
+    ("GET", "/organizations"): "administrators",
+    ("POST", "/organizations"): "administrators",
+    ("GET", "/organizations/{id}"): "administrators",
+    ("PUT", "/organizations/{id}"): "administrators",
+    ("PATCH", "/organizations/{id}"): "administrators",
+    ("DELETE", "/organizations/{id}"): "administrators",
+    ("GET", "/workspaces"): "administrators",
+    ("POST", "/workspaces"): "administrators",
+    ("GET", "/workspaces/{id}"): "administrators",
+    ("PUT", "/workspaces/{id}"): "administrators",
+    ("PATCH", "/workspaces/{id}"): "administrators",
+    ("DELETE", "/workspaces/{id}"): "administrators",
     ("GET", "/health"): "anybody",
     ("HEAD", "/health"): "anybody",
     ("GET", "/ready"): "callers",
@@ -61,6 +81,8 @@ ALLOWED: dict[str, set[Who]] = {
     "wrong key": {"anybody"},
     "nobody": {"anybody"},
 }
+OWN_ID = {"peer": f"uid:{os.getuid()}", "key": "app"}
+"""Whose calls are charged to them, and whose profile they may read."""
 PROVEN = {"administrator", "peer", "key"}
 """They are known; the others are not even that."""
 
@@ -103,7 +125,7 @@ def test_who_may_what(kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch) 
     """An allowed caller may still be told that its body is wrong, but not that it may not call."""
     with calling_as(kind, door, monkeypatch) as client:
         for method, path, who in ROUTES:
-            filled = re.sub(r"\{.*?\}", "1", path)
+            filled = re.sub(r"\{.*?\}", "1", path.replace("{id}", OWN_ID.get(kind, "1")))
             answer = client.request(method, filled, content=b"{" if method == "POST" else None)
             told = (kind, method, path, answer.status_code, answer.text)
             if who in ALLOWED[kind]:

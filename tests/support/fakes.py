@@ -27,7 +27,7 @@ from cascaded.types.event import Event
 from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
 from cascaded.types.overrides import Overrides
-from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.quotas import OwnQuotas
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
@@ -165,15 +165,30 @@ class Audited:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object]] = []
+        self.levels: list[AuditLevel | None] = []
 
     def reserved(
-        self, step: Admitted | Denial, *, actor: str, user_id: str, request_id: str | None = None
+        self,
+        step: Admitted | Denial,
+        *,
+        actor: str,
+        user_id: str,
+        request_id: str | None = None,
+        level: AuditLevel | None = None,
     ) -> None:
+        self.levels.append(level)
         self.told.append((f"{actor} {user_id} {request_id}", step))
 
     def settled(
-        self, receipt: Receipt, *, actor: str, user_id: str, request_id: str | None = None
+        self,
+        receipt: Receipt,
+        *,
+        actor: str,
+        user_id: str,
+        request_id: str | None = None,
+        level: AuditLevel | None = None,
     ) -> None:
+        self.levels.append(level)
         self.told.append((f"{actor} {user_id} {request_id}", receipt))
 
     def adjusted(self, receipt: Receipt, *, actor: str, reason: str) -> None:

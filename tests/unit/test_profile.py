@@ -1,6 +1,8 @@
 """Profiles as values: fields, defaults, what they allow, and bad input."""
 
 import json
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -141,6 +143,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_bad_profiles_are_told_why(data: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         UserProfile.from_dict(data)
+
+
+def test_public_names_are_loaded_when_they_are_named() -> None:
+    names = ["UserProfile", "TierConfig", "ProfileManager", "Client"]
+    code = (
+        "import sys, cascaded; assert 'msgspec' not in sys.modules;"
+        "cascaded.UserProfile.from_tier('pro', 'u').to_dict();"
+        "assert not {'asyncio', 'aiohttp', 'lmdb', 'cascaded.ports'} & set(sys.modules);"
+        f"print([getattr(cascaded, name).__name__ for name in {names}]);"
+        "cascaded.nothing"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == str(names)
+    assert "has no attribute 'nothing'" in done.stderr
 
 
 class TestWhatItAllows:

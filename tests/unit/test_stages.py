@@ -19,10 +19,12 @@ from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.errors import StoreError, TooManyLimitsError
 from cascaded.types.limits import BudgetLimit, Caller, Choice, Demand, Denial, Limits, RateLimit
+from cascaded.types.money import to_usd
 from cascaded.types.overrides import Overrides
 from cascaded.types.profile import (
     BudgetConfig,
     OrganizationConfig,
+    QualityPreferences,
     RateLimitConfig,
     UserProfile,
     WorkspaceConfig,
@@ -293,6 +295,157 @@ class TestPermit:
         assert await decided(permit(), before) == before
 
 
+class TestPermitOfAProfile:
+    BEFORE = Decision(caller=ALICE, ladder=LADDER)
+
+    async def permitted(self, tier: dict[str, Any] | None = None, **fields: Any) -> Decision:
+        return await decided(*self.case(tier, **fields))
+
+    async def refused(self, tier: dict[str, Any] | None = None, **fields: Any) -> Refusal:
+        return await refused(*self.case(tier, **fields))
+
+    def case(self, tier: dict[str, Any] | None, **fields: Any) -> tuple[Stage, Decision]:
+        profile = UserProfile(user_id="alice", **fields)
+        pro = TierConfig(name="pro", **(tier or {}))
+        return permit(), replace(self.BEFORE, profile=profile, tier=pro)
+
+    @staticmethod
+    def names(decision: Decision) -> list[str]:
+        assert decision.ladder is not None
+        return [rung.model.name for rung in decision.ladder.rungs]
+
+    @staticmethod
+    def thresholds(decision: Decision) -> list[float]:
+        assert decision.ladder is not None
+        return [rung.threshold for rung in decision.ladder.rungs]
+
+    async def test_one_that_asks_for_nothing_changes_nothing(self) -> None:
+        found = await self.permitted()
+        assert found.ladder == LADDER
+        assert (await decided(permit(), replace(found, tier=None))).ladder == LADDER
+
+    async def test_blocked_models(self) -> None:
+        found = await self.permitted(blocked_models=("mid*",))
+        assert self.names(found) == ["cheap", "strong"]
+        assert found.notices == ("Model 'middle' left out: it is blocked for user 'alice'.",)
+        none = await self.refused(blocked_models=("*",))
+        assert none.code == "model_forbidden"
+        assert "'cheap': it is blocked for user 'alice'" in none.message
+
+    async def test_what_is_blocked_is_no_longer_the_first_that_a_tier_is_bound_to(self) -> None:
+        tier = {"escalates": False}
+        assert self.names(await self.permitted(tier, blocked_models=("cheap",))) == ["middle"]
+
+    async def test_an_organisations_own_models_are_beside_those_of_the_tier(self) -> None:
+        tier = {"allowed_models": ("cheap",)}
+        acme = OrganizationConfig(organization_id="acme", custom_models=("strong",))
+        assert self.names(await self.permitted(tier, organization=acme)) == ["cheap", "strong"]
+        none = await self.refused({"allowed_models": ("x",)}, blocked_models=("y",))
+        assert none.message.startswith("Tier 'pro' may not use 'cheap' or 'middle' or 'strong'.")
+
+    @pytest.mark.parametrize(
+        ("regions", "left"),
+        [
+            (("eu",), ["cheap", "middle"]),
+            (("EU-West-1",), ["middle"]),
+            (("eu-west",), ["middle"]),
+            (("us", "eu"), ["cheap", "middle", "strong"]),
+            (("e",), []),
+            (("local",), []),
+        ],
+    )
+    async def test_data_stays_where_it_must(
+        self, regions: tuple[str, ...], left: list[str]
+    ) -> None:
+        acme = OrganizationConfig(organization_id="acme", data_residency_requirements=regions)
+        where = {"cheap": "eu", "middle": "eu-west-1", "strong": "us"}
+        models = [model(name, region=region) for name, region in where.items()]
+        stage, decision = self.case(None, organization=acme)
+        decision = replace(decision, ladder=ladder(*models, model("nowhere")))
+        step = await stage(ASKED, decision)
+        if left:
+            assert isinstance(step, Decision)
+            assert self.names(step) == left
+            assert f"lets its data go to {', '.join(regions)} only" in step.notices[-1]
+        else:
+            assert isinstance(step, Refusal)
+
+    async def test_models_of_this_host_are_everywhere(self) -> None:
+        acme = OrganizationConfig(organization_id="acme", data_region="ch")
+        stage, decision = self.case(None, organization=acme)
+        decision = replace(decision, ladder=ladder(model("here", region="local"), STRONG))
+        assert self.names(await decided(stage, decision)) == ["here"]
+
+    @pytest.mark.parametrize(
+        ("tier", "wanted", "thresholds"),
+        [
+            ({}, None, [0.6, 0.6, 0.6]),
+            ({"default_quality_threshold": 0.8}, None, [0.8, 0.8, 0.8]),
+            ({"default_quality_threshold": 0.5}, None, [0.6, 0.6, 0.6]),
+            ({"default_quality_threshold": 0.8}, {}, [0.85, 0.85, 0.7]),
+            ({"max_quality_threshold": 0.75}, {}, [0.75, 0.75, 0.7]),
+            ({}, {"cost_sensitivity": "aggressive"}, [0.7, 0.7, 0.7]),
+            ({}, {"cost_sensitivity": "quality_first"}, [0.95, 0.95, 0.7]),
+            ({}, {"minimum_quality": 0.1}, [0.85, 0.85, 0.6]),
+        ],
+    )
+    async def test_how_good_answers_must_be(
+        self, tier: dict[str, Any], wanted: dict[str, Any] | None, thresholds: list[float]
+    ) -> None:
+        preferences = None if wanted is None else QualityPreferences(**wanted)
+        found = await self.permitted(tier, quality_preferences=preferences)
+        assert self.thresholds(found) == thresholds
+
+    async def test_a_tier_alone_is_worked_out_once_for_a_ladder(self) -> None:
+        stage, pro = permit(), TierConfig(name="pro", default_quality_threshold=0.8)
+        before = replace(self.BEFORE, tier=pro)
+        first = await decided(stage, before)
+        assert self.thresholds(first) == [0.8] * 3
+        assert (await decided(stage, before)).ladder is first.ladder
+        changed = replace(before, tier=replace(pro, default_quality_threshold=0.7))
+        assert self.thresholds(await decided(stage, changed)) == [0.7] * 3
+        other = replace(before, ladder=ladder(STRONG))
+        assert self.names(await decided(stage, other)) == ["strong"]
+        named = replace(before, ladder=ladder(STRONG, checked=False))
+        assert self.thresholds(await decided(stage, named)) == [0.6]
+
+    @pytest.mark.parametrize(
+        ("wanted", "retries"),
+        [
+            ({}, 2),
+            ({"max_retries": 1}, 1),
+            ({"retry_on_low_quality": False}, 0),
+        ],
+    )
+    async def test_how_often_the_top_is_asked_again(
+        self, wanted: dict[str, Any], retries: int
+    ) -> None:
+        stage, decision = self.case(None, quality_preferences=QualityPreferences(**wanted))
+        found = await decided(stage, replace(decision, ladder=replace(LADDER, top_retries=2)))
+        assert found.ladder is not None
+        assert found.ladder.top_retries == retries
+
+    @pytest.mark.parametrize(("own", "cap"), [(None, 5), (9, 5), (3, 3)])
+    async def test_what_a_request_may_cost(self, own: int | None, cap: int) -> None:
+        wanted = QualityPreferences(max_cost_per_query=None if own is None else to_usd(own))
+        stage, decision = self.case(None, quality_preferences=wanted)
+        found = await decided(stage, replace(decision, ladder=replace(LADDER, max_cost_nano_usd=5)))
+        assert found.ladder is not None
+        assert found.ladder.max_cost_nano_usd == cap
+
+    @pytest.mark.parametrize(("strict", "checked"), [(False, False), (True, True)])
+    async def test_a_tier_whose_answers_are_not_judged(self, strict: bool, checked: bool) -> None:
+        stage, decision = self.case({"quality_validation": False})
+        found = await decided(stage, replace(decision, ladder=replace(LADDER, strict=strict)))
+        assert found.ladder is not None
+        assert found.ladder.checked == checked
+
+    async def test_what_is_preferred(self) -> None:
+        tier = {"preferred_models": ("strong",)}
+        assert (await self.permitted(tier)).preferred == ("strong",)
+        assert (await self.permitted(tier, preferred_models=("cheap",))).preferred == ("cheap",)
+
+
 # --- price ---------------------------------------------------------------------------------------
 
 
@@ -342,6 +495,36 @@ class TestPrice:
     async def test_where_there_is_nothing_to_choose(self, decision: Decision) -> None:
         found = await decided(self.STAGE, decision)
         assert len(found.menu) == len(found.choices) == 1
+
+    @pytest.mark.parametrize(
+        ("preferred", "whole", "first"),
+        [
+            (("middle",), ["middle", "strong"], ["cheap"]),
+            (("strong",), ["strong"], ["cheap"]),
+            (("cheap", "strong"), ["cheap", "strong"], ["cheap"]),
+            (("cheap",), ["cheap", "middle", "strong"], ["cheap"]),
+            (("nobody",), ["cheap", "middle", "strong"], ["cheap"]),
+            (("*",), ["cheap", "middle", "strong"], ["cheap"]),
+        ],
+    )
+    async def test_preferred_models_come_first_unless_money_is_short(
+        self, preferred: tuple[str, ...], whole: list[str], first: list[str]
+    ) -> None:
+        found = await decided(self.STAGE, replace(self.BEFORE, preferred=preferred))
+        menu = [[rung.model.name for rung in one.ladder.rungs] for one in found.menu]
+        assert menu == [whole, first]
+
+    async def test_preferred_models_that_cost_too_much_are_passed_over(self) -> None:
+        cap = self.worst("cheap", output=20)
+        asked = replace(request(max_tokens=20), max_cost_nano_usd=cap)
+        liked = replace(self.BEFORE, preferred=("strong",))
+        found = await decided(self.STAGE, liked, asked)
+        assert [rung.model.name for rung in found.menu[0].ladder.rungs] == ["cheap"]
+
+    async def test_a_model_asked_for_by_name_is_as_asked(self) -> None:
+        named = replace(self.BEFORE, ladder=ladder(STRONG, checked=False), preferred=("cheap",))
+        found = await decided(self.STAGE, named)
+        assert [rung.model.name for rung in found.menu[0].ladder.rungs] == ["strong"]
 
     async def test_what_counts_as_cheap(self) -> None:
         """Every model of the plan must be, or all of it be free."""

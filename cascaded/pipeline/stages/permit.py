@@ -1,28 +1,76 @@
-"""Permit: what the caller's tier allows: models, features, the length of answers."""
+"""Permit: what the caller's tier and profile allow: models, features, the length of answers, how
+good they must be and what they may cost."""
 
 from msgspec.structs import replace
 
-from cascaded.policy.limits.access import clamp_output, feature_refusal, trim_ladder
+from cascaded.policy.limits.access import Trimmed, clamp_output, feature_refusal, trim_ladder
+from cascaded.policy.limits.suit import bounded
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.model import Ladder
+from cascaded.types.profile import UserProfile
 from cascaded.types.request import Request
+from cascaded.types.tiers import TierConfig
+
+MEMOISED_FITS = 10_000
+_Who = tuple[str, str | None, str | None]
+"""Ladder, tier and user, by their names."""
+_Fit = tuple[Ladder, TierConfig | None, UserProfile | None, Trimmed | Refusal]
+"""What was fitted to whom, and the outcome: it holds as long as they are the same objects."""
 
 
 def permit() -> Stage:
-    """A stage that trims the ladder to the tier and bounds the answer. No tier: no bounds."""
+    """A stage that fits the ladder to the caller and bounds the answer. Neither tier nor profile:
+    no bounds."""
+    known: dict[_Who, _Fit] = {}
+
+    def fitted(
+        ladder: Ladder, tier: TierConfig | None, profile: UserProfile | None
+    ) -> Trimmed | Refusal:
+        """As `_fitted`, worked out once for each ladder of the configuration, tier and profile."""
+        if not ladder.checked:  # asked for by name: there may be any number of those
+            return _fitted(ladder, tier, profile)
+        user = None if profile is None else profile.user_id
+        who = ladder.name, None if tier is None else tier.name, user
+        found = known.get(who)
+        same = found and found[0] is ladder and found[1] is tier and found[2] is profile
+        if found is None or not same:
+            if len(known) >= MEMOISED_FITS:
+                known.clear()
+            found = known[who] = ladder, tier, profile, _fitted(ladder, tier, profile)
+        return found[3]
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
+        tier, profile = decision.tier, decision.profile
         assert decision.ladder is not None
-        tier = decision.tier
-        if tier is None:
+        if tier is None and profile is None:
             return decision
         if request.stream and (refusal := feature_refusal(tier, "streaming")):
             return refusal
-        trimmed = trim_ladder(decision.ladder, tier)
+        trimmed = fitted(decision.ladder, tier, profile)
         if isinstance(trimmed, Refusal):
             return trimmed
         cap, clamped = clamp_output(tier, request.max_output_tokens)
-        notices = (*decision.notices, *trimmed.notices, *((clamped,) if clamped else ()))
-        return replace(decision, ladder=trimmed.ladder, output_cap=cap, notices=notices)
+        return replace(
+            decision,
+            ladder=trimmed.ladder,
+            preferred=_preferred(tier, profile),
+            output_cap=cap,
+            notices=(*decision.notices, *trimmed.notices, *((clamped,) if clamped else ())),
+        )
 
     return stage
+
+
+def _fitted(
+    ladder: Ladder, tier: TierConfig | None, profile: UserProfile | None
+) -> Trimmed | Refusal:
+    trimmed = trim_ladder(ladder, tier, profile)
+    if isinstance(trimmed, Refusal):
+        return trimmed
+    return replace(trimmed, ladder=bounded(trimmed.ladder, tier, profile))
+
+
+def _preferred(tier: TierConfig | None, profile: UserProfile | None) -> tuple[str, ...]:
+    own = profile.preferred_models if profile else ()
+    return own or (tier.preferred_models if tier else ())

@@ -1,9 +1,10 @@
 """Price: the worst that this request can cost, and what must give for it to stay in bounds."""
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 
 from msgspec.structs import replace
 
+from cascaded.policy.limits import prefer
 from cascaded.policy.pricing import output_bound, plan
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Plan, Refusal
@@ -15,7 +16,7 @@ from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS, unpriced_members
 
 def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
     """A stage that bounds the answer's length, trims the ladder to the caps, and puts what would
-    do on the menu: the ladder, then its first rung alone.
+    do on the menu: the ladder, preferred models first, then its first rung alone.
 
     `cheap_models` are those that may still be asked when a budget is nearly used up.
     """
@@ -39,19 +40,33 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
                 default_max_output=min(default_max_output_tokens, cap),
             )
 
-        best = planned(ladder)
-        if isinstance(best, Refusal):
-            return best
-        menu = [best]
-        if decision.limits.budgets and len(best.ladder.rungs) > 1:
-            cheaper = planned(replace(ladder, rungs=best.ladder.rungs[:1], top_retries=0))
-            if isinstance(cheaper, Plan):
-                menu.append(cheaper)
+        menu = _menu(ladder, decision, planned)
+        if isinstance(menu, Refusal):
+            return menu
         choices = tuple(_choice(one, request, decision, cheap_models) for one in menu)
         notices = (*decision.notices, *((_dearer(unpriced),) if unpriced else ()))
         return replace(decision, menu=tuple(menu), choices=choices, notices=notices)
 
     return stage
+
+
+def _menu(
+    ladder: Ladder, decision: Decision, planned: Callable[[Ladder], Plan | Refusal]
+) -> list[Plan] | Refusal:
+    """The ladder, begun with preferred models where that fits; for budgets that are nearly used
+    up also its first rung alone, whoever is preferred."""
+    best = planned(wanted := prefer(ladder, decision.preferred))
+    if isinstance(best, Refusal) and wanted is not ladder:
+        best = planned(wanted := ladder)
+    if isinstance(best, Refusal):
+        return best
+    menu = [best]
+    first = best.ladder.rungs[:1] if wanted is ladder else ladder.rungs[:1]
+    if decision.limits.budgets and best.ladder.rungs != first:
+        cheaper = planned(replace(ladder, rungs=first, top_retries=0))
+        if isinstance(cheaper, Plan):
+            menu.append(cheaper)
+    return menu
 
 
 def _unbounded(members: str) -> Refusal:

@@ -35,7 +35,11 @@ def reserve(
             return answer
         assert isinstance(answer, Admitted | Denial)  # `Existing` needs an idempotency key
         audit.reserved(
-            answer, actor=request.principal.id, user_id=caller.user_id, request_id=request.id
+            answer,
+            actor=request.principal.id,
+            user_id=caller.user_id,
+            request_id=request.id,
+            level=decision.audit_level,
         )
         return explain(answer, caller) if isinstance(answer, Denial) else _taken(decision, answer)
 

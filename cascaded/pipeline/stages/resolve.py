@@ -29,7 +29,8 @@ def standing(rulebook: Rulebook, directory: Directory) -> Standing:
             caller = identify(principal, claims, access, profile)
             if isinstance(caller, Refusal):
                 return caller
-            profile = await _with_owners(caller, profile, directory)
+            if caller.organization_id is not None or caller.workspace_id is not None:
+                profile = await _with_owners(caller, profile, directory)
             limits = rules.limits_for(caller, profile.quotas if profile else NOTHING_OWN)
         except StoreError as error:
             return Refusal(
@@ -64,18 +65,9 @@ async def _with_owners(
 
 
 def resolve(stand: Standing) -> Stage:
-    """A stage that sets the caller, its profile, its tier and its limits."""
+    """A stage that sets the caller, its profile, its tier and its limits: how it begins."""
 
-    async def stage(request: Request, decision: Decision) -> Decision | Refusal:
-        found = await stand(request.principal, request.claims)
-        if isinstance(found, Refusal):
-            return found
-        return replace(
-            decision,
-            caller=found.caller,
-            profile=found.profile,
-            tier=found.tier,
-            limits=found.limits,
-        )
+    async def stage(request: Request, decision: Decision) -> Decision | Refusal:  # noqa: ARG001
+        return await stand(request.principal, request.claims)
 
     return stage

@@ -10,10 +10,12 @@ from cascaded.policy.limits.resolve import (
     named_limits,
     next_tier,
 )
+from cascaded.policy.limits.suit import bounded, prefer
 from cascaded.policy.limits.words import budget_refusal, explain, rate_refusal
 
 __all__ = [
     "LimitBook",
+    "bounded",
     "budget_refusal",
     "changed_limits",
     "clamp_output",
@@ -24,6 +26,7 @@ __all__ = [
     "may_use",
     "named_limits",
     "next_tier",
+    "prefer",
     "rate_headers",
     "rate_refusal",
     "trim_ladder",

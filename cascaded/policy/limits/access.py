@@ -1,9 +1,12 @@
 """What a tier allows: models, features, the length of answers, escalation."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from cascaded.types.decision import Refusal
-from cascaded.types.model import Ladder, Model
+from cascaded.types.model import LOCAL_REGION, Ladder, Model, Rung
+from cascaded.types.profile import OrganizationConfig, UserProfile
 from cascaded.types.tiers import Feature, TierConfig, matches
 
 MAX_LISTED = 10
@@ -37,26 +40,32 @@ def clamp_output(tier: TierConfig | None, asked: int | None) -> tuple[int | None
     return most, f"max_tokens lowered from {asked} to {most}, the most of tier '{tier.name}'."
 
 
-def trim_ladder(ladder: Ladder, tier: TierConfig | None) -> Trimmed | Refusal:
-    """The rungs that the tier may use; where it never escalates, the first of them alone.
+def trim_ladder(
+    ladder: Ladder, tier: TierConfig | None, profile: UserProfile | None = None
+) -> Trimmed | Refusal:
+    """The rungs that tier, profile and the organisation's regions leave; where the tier never
+    escalates, the first of them alone.
 
     Refuses with `model_forbidden` where none is left.
     """
-    if tier is None:
+    if tier is None and profile is None:
         return Trimmed(ladder=ladder)
-    allowed = tuple(rung for rung in ladder.rungs if _allows(tier, rung.model))
+    allowed: list[Rung] = []
+    left_out: dict[str, str] = {}
+    for rung in ladder.rungs:
+        why = _why_not(rung.model, tier, profile)
+        if why is None:
+            allowed.append(rung)
+        else:
+            left_out[rung.model.name] = why
     if not allowed:
-        return _forbidden(tier, *(rung.model.name for rung in ladder.rungs))
-    notices = [
-        f"Model '{rung.model.name}' left out: tier '{tier.name}' may not use it."
-        for rung in ladder.rungs
-        if rung not in allowed
-    ]
-    if not tier.escalates and len(allowed) > 1:
+        return _none_left(ladder, tier, profile, left_out)
+    notices = [f"Model '{name}' left out: {why}." for name, why in left_out.items()]
+    if tier is not None and not tier.escalates and len(allowed) > 1:
         allowed = allowed[:1]
         notices.append(f"Tier '{tier.name}' does not escalate: only the first model is asked.")
     if len(allowed) < len(ladder.rungs):
-        ladder = msgspec.structs.replace(ladder, rungs=allowed)
+        ladder = msgspec.structs.replace(ladder, rungs=tuple(allowed))
     return Trimmed(ladder=ladder, notices=tuple(notices))
 
 
@@ -74,6 +83,49 @@ def feature_refusal(tier: TierConfig | None, feature: Feature) -> Refusal | None
 
 def _allows(tier: TierConfig, model: Model) -> bool:
     return matches(model.name, tier.allowed_models)
+
+
+def _why_not(model: Model, tier: TierConfig | None, profile: UserProfile | None) -> str | None:
+    """Why this user may not use it, in the words of a notice."""
+    organization = profile.organization if profile else None
+    own = organization is not None and matches(model.name, organization.custom_models)
+    if tier is not None and not own and not _allows(tier, model):
+        return f"tier '{tier.name}' may not use it"
+    if profile is not None and matches(model.name, profile.blocked_models):
+        return f"it is blocked for user '{profile.user_id}'"
+    if organization is not None and organization.regions and not _is_in(model, organization):
+        return (
+            f"organisation '{organization.id}' lets its data go to"
+            f" {', '.join(organization.regions[:MAX_LISTED])} only"
+        )
+    return None
+
+
+def _is_in(model: Model, organization: OrganizationConfig) -> bool:
+    """Whether its provider is where the organisation's data may go. `eu` includes `eu-west-1`."""
+    if model.region is None or model.region == LOCAL_REGION:
+        return model.region == LOCAL_REGION
+    return any(
+        f"{model.region}-".startswith(f"{region}-".lower()) for region in organization.regions
+    )
+
+
+def _none_left(
+    ladder: Ladder,
+    tier: TierConfig | None,
+    profile: UserProfile | None,
+    left_out: Mapping[str, str],
+) -> Refusal:
+    if tier is not None and not any(_allows(tier, rung.model) for rung in ladder.rungs):
+        return _forbidden(tier, *left_out)
+    whys = "; ".join(f"'{name}': {why}" for name, why in [*left_out.items()][:MAX_LISTED])
+    return Refusal(
+        code="model_forbidden",
+        message=f"No model is left for this call. {whys}. Ask for another model, or the operator of"
+        " this service for another profile.",
+        param="model",
+        details={"user_id": profile and profile.user_id, "models": list(left_out)},
+    )
 
 
 def _forbidden(tier: TierConfig, *models: str) -> Refusal:
