@@ -112,10 +112,12 @@ class Generations:
             make = partial(make_generation, config, self._ground, former, self.reload, plans)
             generation = await self._ground.offload(make)
             self._swap(generation)
-        except (StartError, ValueError, LedgerFaultError) as error:
+        except Exception as error:
             if plans is not None and plans is not former.plans:
                 await plans.close()
-            return _kept([str(error)])
+            if isinstance(error, StartError | LedgerFaultError):
+                return _kept([str(error)])
+            raise
         self._boot(generation)
         task = asyncio.create_task(self._retire(former))  # noqa: TID251  owned: `close` awaits it
         self._retiring.add(task)
@@ -129,7 +131,7 @@ class Generations:
 
     def _swap(self, generation: Generation) -> None:
         """One batch of limits, then everything else, with nothing between them: no call sees a
-        mixture. Raises `StartError`, `ValueError`, `LedgerFaultError`; then nothing changed."""
+        mixture. Raises `StartError`, `LedgerFaultError`; then nothing changed."""
         config = generation.config
         with ExitStack() as undo:
             stream = open_stream(config.log)
@@ -158,7 +160,10 @@ class Generations:
 
     def _tell_limits(self, generation: Generation) -> None:
         rulebook = generation.rulebook
-        self._ground.ledger.set_limits(named_limits(rulebook.now.book), reload=True)
+        try:
+            self._ground.ledger.set_limits(named_limits(rulebook.now.book), reload=True)
+        except ValueError as error:
+            raise StartError(f"limits: {error}") from None
         self._ground.profiles.tiers = lambda: rulebook.now.book.tiers
 
     def _boot(self, generation: Generation) -> None:

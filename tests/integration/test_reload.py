@@ -111,11 +111,8 @@ def test_limits_of_the_file_are_replaced_and_those_of_the_api_kept(daemon: Daemo
     plain = daemon.toml
     daemon.toml = plain + BUDGET.format(usd="5") + '\n[limits.teams.ids.ops]\ndaily_usd = "1"\n'
     assert daemon.reload().status_code == 200
-    ledger = cast(DurableLedger, daemon.services.pipeline.ledger)
-    by_hand = BudgetLimit(
-        scope="team", id="dev", window="day", limit_nano_usd=7_000_000_000, origin="api"
-    )
-    ledger.set_limits(Limits((by_hand,), ()), reload=False)
+    with daemon.http() as client:
+        assert client.put("/limits/team/dev", json={"daily_usd": "7"}).status_code == 200
     assert budget_limits(daemon) == {"global:*": "5", "team:ops": "1", "team:dev": "7"}
     daemon.toml = plain + BUDGET.format(usd="0.0001")
     assert daemon.reload().status_code == 200
