@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Summary,
         ToolCall,
         UnresolvedHold,
+        VersionError,
     )
     from cascaded.state.profiles import ProfileManager
     from cascaded.types.profile import (
@@ -93,6 +94,7 @@ __all__ = [
     "ToolCall",
     "UnresolvedHold",
     "UserProfile",
+    "VersionError",
     "WorkspaceConfig",
 ]
 

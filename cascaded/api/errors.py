@@ -18,6 +18,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 ERRORS: dict[str, Kind] = {
     "invalid_request": Kind(400, "invalid_request_error"),
+    "unsupported_protocol": Kind(400, "invalid_request_error"),
     "idempotency_conflict": Kind(409, "invalid_request_error"),
     "conflict": Kind(409, "invalid_request_error"),
     "context_length_exceeded": Kind(400, "invalid_request_error"),

@@ -32,6 +32,7 @@ from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
+from cascaded.wire import protocol
 from cascaded.wire.openai_chat import WireError
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -130,8 +131,10 @@ Current = Callable[[], Services]
 def application(current: Current) -> web.Application:
     """The daemon's HTTP application."""
     app = web.Application(client_max_size=0)  # bodies are measured here, in our own words
-    calls: dict[tuple[str, str], Pick] = {
+    foreign: dict[tuple[str, str], Pick] = {
         ("POST", "/chat/completions"): lambda now: partial(_converse, now, OpenAIChat()),
+    }
+    calls: dict[tuple[str, str], Pick] = {
         ("POST", "/infer"): lambda now: partial(_converse, now, Native()),
         ("POST", "/check"): lambda now: now.desk.check,
         ("POST", "/reserve"): lambda now: now.desk.reserve,
@@ -181,16 +184,47 @@ def application(current: Current) -> web.Application:
         "/models": _viewing(current, _models),
     }
     for prefix in ("", "/v1"):
-        for (method, path), pick in calls.items():
+        for (method, path), pick in foreign.items():
             app.router.add_route(method, prefix + path, _admitting(current, pick))
+        for (method, path), pick in calls.items():
+            handler = _speaking(current, _admitting(current, pick))
+            app.router.add_route(method, prefix + path, handler)
         for (method, path), pick in administration.items():
             handler = _admitting(current, partial(_for_administrators, path, pick))
-            app.router.add_route(method, prefix + path, handler)
+            app.router.add_route(method, prefix + path, _speaking(current, handler))
         for path, view in views.items():
-            app.router.add_get(prefix + path, view)
+            app.router.add_get(prefix + path, _speaking(current, view))
     known = tuple(app.router.resources())
-    app.router.add_route("*", "/{path:.*}", partial(_nothing_here, current, known))
+    nothing = partial(_nothing_here, current, known)
+    app.router.add_route("*", "/{path:.*}", _speaking(current, nothing))
     return app
+
+
+def _speaking(current: Current, handler: Handler) -> Handler:
+    """Around the native routes: one version of the protocol, asked for and told."""
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        asked = http.headers.get(protocol.HEADER)
+        if protocol.spoken(protocol.version(asked)):
+            response = await handler(http)
+        else:
+            response = _strange(current(), http, asked)
+        if not response.prepared:  # a stream said it as it began
+            response.headers[protocol.HEADER] = str(protocol.CURRENT)
+        return response
+
+    return handle
+
+
+def _strange(services: Services, http: web.Request, asked: str | None) -> web.Response:
+    refusal = Refusal(
+        code="unsupported_protocol",
+        message=f"{protocol.HEADER} {asked!r} is not spoken here. This daemon"
+        f" ({services.version}) speaks {protocol.OLDEST} to {protocol.CURRENT}: upgrade"
+        " whichever of the two is older.",
+        param=protocol.HEADER,
+    )
+    return _turn_away(services, refusal, _request_id(services, http))
 
 
 def _admitting(current: Current, pick: Pick) -> Handler:

@@ -11,6 +11,7 @@ from cascaded.client.errors import (
     ProtocolError,
     RateLimitedError,
     StreamBrokenError,
+    VersionError,
 )
 from cascaded.client.results import (
     AttemptInfo,
@@ -72,6 +73,7 @@ __all__ = [
     "Summary",
     "ToolCall",
     "UnresolvedHold",
+    "VersionError",
 ]
 
 

@@ -223,8 +223,8 @@ class AsyncClient:
     async def _head(self, connection: Connection, call: Call[T]) -> Head:
         """Send a call, and wait until its answer begins. Hangs up when that fails."""
         try:
-            await self._send(connection, connection.say(call))
-            while (head := connection.head()) is None:
+            await self._send(connection, connection.http.say(call))
+            while (head := connection.http.head()) is None:
                 await self._hear(connection)
         except BaseException:
             connection.close()
@@ -233,6 +233,7 @@ class AsyncClient:
 
     async def _send(self, connection: Connection, data: bytes) -> None:
         """All of it, unless the daemon has heard enough: then its answer says why."""
+        connection.sent = 0
         with suppress(BlockingIOError):
             connection.sent = connection.sock.send(data)  # as a rule it takes all at once
         rest = memoryview(data)[connection.sent :]
@@ -245,10 +246,10 @@ class AsyncClient:
     async def _hear(self, connection: Connection) -> None:
         async with asyncio.timeout(self.timeout_s):
             loop = asyncio.get_running_loop()
-            connection.hear(await loop.sock_recv(connection.sock, READ_BYTES))
+            connection.http.hear(await loop.sock_recv(connection.sock, READ_BYTES))
 
     async def _piece(self, connection: Connection) -> bytes:
-        while (piece := connection.piece()) is None:
+        while (piece := connection.http.piece()) is None:
             await self._hear(connection)
         return piece
 

@@ -1,6 +1,7 @@
 """How answers are read: whole, as a stream, or as an error. No I/O."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Generic, TypeVar
 
@@ -13,7 +14,9 @@ from cascaded.client.errors import (
     ProtocolError,
     RateLimitedError,
     StreamBrokenError,
+    VersionError,
 )
+from cascaded.wire import protocol
 from cascaded.wire.sse import DONE, SseError, SseReader
 
 ERROR_STATUS = 400
@@ -32,6 +35,21 @@ class Head(msgspec.Struct, frozen=True):
     status: int
     headers: Mapping[str, str]
     """Their names in lower case."""
+
+
+def understood(head: Head) -> Head:
+    """The same, if it is in a version that this client reads. Raises `VersionError`."""
+    told = head.headers.get(protocol.HEADER)
+    daemon = protocol.version(told)
+    if protocol.spoken(daemon):
+        return head
+    old = daemon is not None and daemon < protocol.OLDEST
+    raise VersionError(
+        f"the daemon speaks protocol {told}, this client {protocol.CURRENT}: upgrade the"
+        + (" daemon and restart it" if old else " client (pip install --upgrade cascaded)"),
+        daemon=daemon,
+        client=protocol.CURRENT,
+    )
 
 
 def refused(call: Call[T], head: Head) -> bool:
@@ -102,6 +120,14 @@ class _Amounts(msgspec.Struct):
     next_tier_budget: Decimal | None = None
 
 
+def _seconds(headers: Mapping[str, str]) -> float | None:
+    """When to try again: in milliseconds as ours tells it, else in seconds as others do."""
+    for name, parts in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(KeyError, ValueError):
+            return float(headers[name]) / parts
+    return None
+
+
 def _api_error(head: Head, body: bytes) -> APIError:
     try:
         raw = msgspec.json.decode(body, type=_ErrorBody).error
@@ -111,7 +137,6 @@ def _api_error(head: Head, body: bytes) -> APIError:
     except (msgspec.DecodeError, UnicodeDecodeError):
         text = body[:MAX_QUOTED_BYTES].decode(errors="replace")
         raise ProtocolError(f"status {head.status}, not from this daemon: {text}") from None
-    retry_ms = head.headers.get("retry-after-ms")
     raised = _ERRORS.get(error.code, APIError)
     return raised(
         error.message,
@@ -120,6 +145,7 @@ def _api_error(head: Head, body: bytes) -> APIError:
         type=error.type,
         param=error.param,
         request_id=head.headers.get("x-request-id"),
-        retry_after_s=float(retry_ms) / 1000 if retry_ms else None,
+        retry_after_s=_seconds(head.headers),
+        should_retry={"true": True, "false": False}.get(head.headers.get("x-should-retry", "")),
         details=details,
     )

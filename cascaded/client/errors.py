@@ -3,11 +3,15 @@
 CascadedError
 ├── DaemonUnreachableError   nobody listens on the socket, or nobody answers in time
 ├── ProtocolError            what listens there does not speak like the daemon
+│   └── VersionError         it is a daemon, of a version that this client does not understand
 ├── StreamBrokenError        the answer ended in an error after it had begun
 ├── HoldResolvedError        the idempotency key's hold is over: it covers no further call
 └── APIError                 the daemon refused the call; carries its fields
     ├── BudgetExceededError  a budget has no room for it
     └── RateLimitedError     it came too soon; `retry_after_s` says when it may come again
+
+What is asked for wrongly raises `TypeError` (an amount that is a float) or `ValueError` (a header
+that cannot be sent) before anything is sent.
 """
 
 from collections.abc import Mapping
@@ -25,6 +29,17 @@ class DaemonUnreachableError(CascadedError):
 
 class ProtocolError(CascadedError):
     """The answer is not one of this daemon's."""
+
+
+class VersionError(ProtocolError):
+    """Client and daemon have no version of the native API in common; the message says which of
+    the two to upgrade."""
+
+    def __init__(self, message: str, *, daemon: int | None, client: int) -> None:
+        super().__init__(message)
+        self.daemon = daemon
+        """The version that the daemon speaks; `None` where it says something else."""
+        self.client = client
 
 
 class StreamBrokenError(CascadedError):
@@ -58,6 +73,7 @@ class APIError(CascadedError):
         param: str | None = None,
         request_id: str | None = None,
         retry_after_s: float | None = None,
+        should_retry: bool | None = None,
         details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
@@ -69,6 +85,9 @@ class APIError(CascadedError):
         self.param = param
         self.request_id = request_id
         self.retry_after_s = retry_after_s
+        """When the same call may succeed (`Retry-After`), where the daemon knows."""
+        self.should_retry = should_retry
+        """Whether the daemon advises to try again at all (`x-should-retry`)."""
         self.details = details or {}
         """Every field of the error object, also those that this version has no name for."""
 

@@ -205,9 +205,9 @@ class Client:
 def _head(connection: Connection, call: Call[T]) -> Head:
     """Send a call, and wait until its answer begins. Hangs up when that fails."""
     try:
-        _send(connection, connection.say(call))
-        while (head := connection.head()) is None:
-            connection.hear(connection.sock.recv(READ_BYTES))
+        _send(connection, connection.http.say(call))
+        while (head := connection.http.head()) is None:
+            connection.http.hear(connection.sock.recv(READ_BYTES))
     except BaseException:
         connection.close()
         raise
@@ -216,7 +216,7 @@ def _head(connection: Connection, call: Call[T]) -> Head:
 
 def _send(connection: Connection, data: bytes) -> None:
     """All of it, unless the daemon has heard enough: then its answer says why."""
-    rest = memoryview(data)
+    connection.sent, rest = 0, memoryview(data)
     try:
         while rest:
             sent = connection.sock.send(rest)
@@ -233,8 +233,8 @@ def _pieces(connection: Connection) -> Iterator[bytes]:
 
 
 def _piece(connection: Connection) -> bytes:
-    while (piece := connection.piece()) is None:
-        connection.hear(connection.sock.recv(READ_BYTES))
+    while (piece := connection.http.piece()) is None:
+        connection.http.hear(connection.sock.recv(READ_BYTES))
     return piece
 
 

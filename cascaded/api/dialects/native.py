@@ -11,6 +11,7 @@ from cascaded.api.replies import StreamReply
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
+from cascaded.wire import protocol
 from cascaded.wire.native import (
     InferRequest,
     headers,
@@ -41,7 +42,9 @@ class Native:
 
     def stream(self, http: web.Request, request: Request) -> StreamReply:
         """See `Dialect.stream`."""
-        return NativeStream(http, request)
+        reply = NativeStream(http, request)
+        reply.response.headers[protocol.HEADER] = str(protocol.CURRENT)
+        return reply
 
     def answer(
         self,
