@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import wraps
-from typing import Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from cascaded.client import calls
-from cascaded.client.answers import Chunks, Head, refused, result
+from cascaded.client import calls, sdk
+from cascaded.client.answers import Chunks, Head, api_error, refused, result
 from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
@@ -28,6 +28,10 @@ from cascaded.client.connection import (
 )
 from cascaded.client.errors import ProtocolError
 from cascaded.client.results import CascadeStreamChunk, Held, Receipt
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from openai import AsyncOpenAI
 
 MAX_CONNECTIONS = 100
 
@@ -169,24 +173,38 @@ class AsyncClient:
             if hold.receipt is None:
                 await hold.settle(None)
 
+    def openai(self, **options: Any) -> "AsyncOpenAI":
+        """The official OpenAI SDK's client for asyncio, over this socket. `options` are its own.
+
+        Raises `ImportError` with what to install.
+        """
+        return sdk.async_openai_client(self.socket, {"timeout": self.timeout_s, **options})
+
+    def anthropic(self, **options: Any) -> "AsyncAnthropic":
+        """The official Anthropic SDK's client for asyncio, likewise."""
+        return sdk.async_anthropic_client(self.socket, {"timeout": self.timeout_s, **options})
+
     async def ask(self, call: Call[T]) -> T:
         """Make a call that `cascaded.client.calls` describes."""
         async with self._exchange(call) as (connection, head):
             with answering():
-                return result(call, head, await self._whole(connection))
+                body = await self._whole(connection)
+        return result(call, head, body)
 
     async def ask_stream(self, call: Call[T]) -> AsyncGenerator[T]:
         """Make a call whose answer comes in pieces."""
         async with self._exchange(call) as (connection, head):
-            if refused(call, head):
-                with answering():
-                    result(call, head, await self._whole(connection))
-            chunks = Chunks(call)
-            with streaming():
-                while piece := await self._piece(connection):
-                    for chunk in chunks.feed(piece):
-                        yield chunk
-            chunks.end()
+            if not refused(call, head):
+                chunks = Chunks(call)
+                with streaming():
+                    while piece := await self._piece(connection):
+                        for chunk in chunks.feed(piece):
+                            yield chunk
+                chunks.end()
+                return
+            with answering():
+                body = await self._whole(connection)
+        raise api_error(head, body)
 
     @asynccontextmanager
     async def _exchange(self, call: Call[T]) -> AsyncIterator[tuple[Connection, Head]]:

@@ -60,7 +60,7 @@ def refused(call: Call[T], head: Head) -> bool:
 def result(call: Call[T], head: Head, body: bytes) -> T:
     """What a whole answer says. Raises `APIError` and `ProtocolError`."""
     if refused(call, head):
-        raise _api_error(head, body)
+        raise api_error(head, body)
     try:
         return call.read(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -128,7 +128,8 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _api_error(head: Head, body: bytes) -> APIError:
+def api_error(head: Head, body: bytes) -> APIError:
+    """Why a call was refused. Raises `ProtocolError` when it was not the daemon who did."""
     try:
         raw = msgspec.json.decode(body, type=_ErrorBody).error
         error = msgspec.json.decode(raw, type=_Error)

@@ -33,25 +33,32 @@ class Connection:
         # Not above: h11 takes 8 ms to import, which is for whoever calls to pay.
         from cascaded.client.http1 import Http
 
-        self.sock = sock
+        self._sock = sock
+        self._owner = os.getpid()
         self.http = Http()
         self.sent = 0
         """Bytes of the call under way."""
-        self._owner = os.getpid()
 
     def __del__(self) -> None:
         self.close()  # nobody closed the client
 
     def close(self) -> None:
         """Hang up."""
-        self.sock.close()
+        self._sock.close()
+
+    @property
+    def sock(self) -> socket.socket:
+        """Raises `ConnectionError` in a child of the process that dialled."""
+        if self._owner != os.getpid():
+            raise ConnectionAbortedError("it is the parent process's")
+        return self._sock
 
     def usable(self) -> bool:
         """Still ours (no fork since), and not closed by the daemon in the meantime."""
         if self._owner != os.getpid():
             return False
         poll = select.poll()  # not `select.select`, which fails beyond 1,024 descriptors
-        poll.register(self.sock, select.POLLIN)
+        poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
 
     def may_repeat(self, call: Call[T]) -> bool:

@@ -74,10 +74,11 @@ class Http:
 
     def another(self) -> bool:
         """Ready for another call, if the answer to this one is complete and allows one."""
-        if self._h11.our_state is self._h11.their_state is h11.DONE:
-            self._h11.start_next_cycle()
-            return True
-        return False
+        said, over = self._h11.trailing_data  # more than was asked for: not to be trusted
+        if said or over or not self._h11.our_state is self._h11.their_state is h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        return True
 
     def _next(self) -> object:
         try:

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Generic, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
-from cascaded.client import calls
-from cascaded.client.answers import Chunks, Head, refused, result
+from cascaded.client import calls, sdk
+from cascaded.client.answers import Chunks, Head, api_error, refused, result
 from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
@@ -24,6 +24,10 @@ from cascaded.client.connection import (
 )
 from cascaded.client.errors import ProtocolError
 from cascaded.client.results import CascadeStreamChunk, Held, Receipt
+
+if TYPE_CHECKING:
+    from anthropic import Anthropic, AsyncAnthropic
+    from openai import AsyncOpenAI, OpenAI
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,22 +154,43 @@ class Client:
             if hold.receipt is None:
                 hold.settle(None)
 
+    def openai(self, **options: Any) -> "OpenAI":
+        """The official OpenAI SDK's client, over this socket. `options` are its own.
+
+        Raises `ImportError` with what to install.
+        """
+        return sdk.openai_client(self.socket, {"timeout": self.timeout_s, **options})
+
+    def async_openai(self, **options: Any) -> "AsyncOpenAI":
+        """The same for asyncio."""
+        return sdk.async_openai_client(self.socket, {"timeout": self.timeout_s, **options})
+
+    def anthropic(self, **options: Any) -> "Anthropic":
+        """The official Anthropic SDK's client, over this socket. `options` are its own.
+
+        Raises `ImportError` with what to install.
+        """
+        return sdk.anthropic_client(self.socket, {"timeout": self.timeout_s, **options})
+
+    def async_anthropic(self, **options: Any) -> "AsyncAnthropic":
+        """The same for asyncio."""
+        return sdk.async_anthropic_client(self.socket, {"timeout": self.timeout_s, **options})
+
     def ask(self, call: Call[T]) -> T:
         """Make a call that `cascaded.client.calls` describes."""
         with self._exchange(call) as (connection, head), answering():
-            return result(call, head, _whole(connection))
+            body = _whole(connection)
+        return result(call, head, body)
 
     def ask_stream(self, call: Call[T]) -> Generator[T]:
         """Make a call whose answer comes in pieces."""
         with self._exchange(call) as (connection, head):
-            if refused(call, head):
-                with answering():
-                    result(call, head, _whole(connection))
-            chunks = Chunks(call)
-            with streaming():
-                for piece in _pieces(connection):
-                    yield from chunks.feed(piece)
-            chunks.end()
+            if not refused(call, head):
+                yield from _chunks(connection, call)
+                return
+            with answering():
+                body = _whole(connection)
+        raise api_error(head, body)
 
     @contextmanager
     def _exchange(self, call: Call[T]) -> Iterator[tuple[Connection, Head]]:
@@ -225,6 +250,14 @@ def _send(connection: Connection, data: bytes) -> None:
     except ConnectionError:
         if not connection.sent:
             raise
+
+
+def _chunks(connection: Connection, call: Call[T]) -> Iterator[T]:
+    chunks = Chunks(call)
+    with streaming():
+        for piece in _pieces(connection):
+            yield from chunks.feed(piece)
+    chunks.end()
 
 
 def _pieces(connection: Connection) -> Iterator[bytes]:

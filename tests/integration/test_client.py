@@ -9,27 +9,29 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import pytest
 
 import cascaded
 from cascaded.client import (
     APIError,
+    AsyncClient,
     CascadedError,
     CascadeStreamChunk,
     Client,
     DaemonUnreachableError,
-    ProtocolError,
     StreamBrokenError,
 )
-from tests.support.daemon import Daemon
+from cascaded.client.connection import MAX_IDLE
+from tests.support.daemon import CASCADE, Daemon
 from tests.support.process import serving, wait_for
 from tests.support.upstream import Fails, Resets, Says, Upstream
 
+THREADS = 64
 QUESTION = "What is the capital of France?"
 GOOD = "The capital of France is Paris."
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -241,16 +243,17 @@ def test_threads_share_one_client(client: Client, upstream: Upstream) -> None:
             assert result.metadata.user_id == f"{number}-{call}", "an answer of another thread"
             answers.append(result.content)
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [GOOD] * 80
-    del threads
+    assert answers == [GOOD] * THREADS * 5
+    assert 0 < len(client._idle) <= MAX_IDLE
+    client.close()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gc.collect()  # threads that ended without closing leave no warning behind
+        gc.collect()  # nothing was left open
 
 
 def test_a_forked_child_dials_anew(daemon: Daemon) -> None:
@@ -272,6 +275,35 @@ assert client._idle._kept == [mine], "the child took the parent's connection dow
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
 
 
+def test_a_child_of_a_busy_client(daemon: Daemon) -> None:
+    """Forked while another thread is in the middle of a call: both go on, each on its own line."""
+    code = f"""
+import os, threading, warnings, cascaded
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on threads and fork
+client = cascaded.Client({daemon.socket!r})
+started, done = threading.Event(), threading.Event()
+answers = []
+def ask():
+    while not done.is_set():
+        answers.append(client.health().status)
+        started.set()
+thread = threading.Thread(target=ask)
+thread.start()
+started.wait(5)
+children = []
+for _ in range(5):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if [client.health().status for _ in range(20)] == ["ok"] * 20 else 1)
+    children.append(pid)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 5
+done.set()
+thread.join()
+assert set(answers) == {{"ok"}}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+
+
 BARE = '[server]\nsocket = "{socket}"\n'
 
 
@@ -283,6 +315,117 @@ def test_a_daemon_that_was_restarted_in_between(tmp_path: Path) -> None:
                 daemon.end(number)
             with pytest.raises(DaemonUnreachableError, match="cascaded serve"):
                 client.health()
+
+
+def test_a_daemon_that_is_killed_in_the_middle(tmp_path: Path, upstream: Upstream) -> None:
+    """The call may have been made, so it is not made again; the next one reaches the new daemon."""
+    upstream.on("strong", Says(GOOD, delay_s=5))
+    toml = CASCADE.replace("{url}", upstream.url)
+    with Client(str(tmp_path / "d.sock"), timeout_s=10) as client:
+        with serving(tmp_path, toml) as daemon:
+            client.health()
+            killing = threading.Thread(
+                target=lambda: (wait_for(lambda: upstream.received), daemon.end(signal.SIGKILL))
+            )
+            killing.start()
+            with pytest.raises(DaemonUnreachableError, match="may have made the call"):
+                client.run(QUESTION, model="strong")
+            killing.join()
+        assert len(upstream.received) == 1
+        with serving(tmp_path, toml):
+            assert client.health().status == "ok"
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/summary", "/audit", "/nothing"])
+def test_native_answers_name_their_version(daemon: Daemon, path: str) -> None:
+    with daemon.http() as http:
+        assert http.get(path).headers["x-cascaded-protocol"] == "1"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_are_answered_in_a_version(daemon: Daemon, upstream: Upstream, stream: bool) -> None:
+    upstream.on("cheap", Says(GOOD))
+    body = {"query": QUESTION, "stream": stream}
+    with daemon.http() as http:
+        assert http.post("/infer", json=body).headers["x-cascaded-protocol"] == "1"
+
+
+@pytest.mark.parametrize(
+    "asked", ["0", "2", "999999", "-1", "1.0", "one", "", "1" * 5_000, "\u00b2"]
+)
+def test_a_version_that_the_daemon_does_not_speak(
+    daemon: Daemon, upstream: Upstream, asked: str
+) -> None:
+    headers = {b"x-cascaded-protocol": asked.encode()}
+    with daemon.http() as http:
+        for answer in (
+            http.get("/health", headers=headers),
+            http.post("/infer", json={"query": QUESTION}, headers=headers),
+            http.post("/reserve", json={"cost": 1}, headers=headers),
+        ):
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "unsupported_protocol"
+            assert "speaks 1 to 1: upgrade whichever" in answer.json()["error"]["message"]
+            assert answer.headers["x-cascaded-protocol"] == "1"
+            assert answer.headers["x-request-id"]
+        assert not upstream.received
+        assert daemon.spend["held"] == 0
+        assert http.get("/v1/models").json()["data"], "the connection goes on"
+
+
+# --- SDKs ----------------------------------------------------------------------------------------
+
+ASK: Any = [{"role": "user", "content": QUESTION}]
+
+
+def test_the_openai_sdk(client: Client, upstream: Upstream) -> None:
+    upstream.on("cheap", Says(GOOD, chunks=3))
+    with client.openai(max_retries=0, default_headers={"X-User-ID": "u-9"}) as sdk:
+        answer = sdk.chat.completions.with_raw_response.create(model="auto", messages=ASK)
+        assert answer.parse().choices[0].message.content == GOOD
+        assert answer.headers["x-cascaded-model"] == "cheap"
+        stream = sdk.chat.completions.create(model="auto", messages=ASK, stream=True)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == GOOD
+        assert (sdk.api_key, sdk.timeout, sdk.max_retries) == ("unused", 10, 0)
+
+
+@pytest.mark.parametrize("of", ["sync", "async"])
+async def test_the_openai_sdk_in_asyncio(daemon: Daemon, upstream: Upstream, of: str) -> None:
+    upstream.on("cheap", Says(GOOD, chunks=3))
+    make = Client(daemon.socket).async_openai if of == "sync" else AsyncClient(daemon.socket).openai
+    async with make(api_key="sk-mine") as sdk:
+        answer = await sdk.chat.completions.create(model="auto", messages=ASK)
+        assert answer.choices[0].message.content == GOOD
+        stream = await sdk.chat.completions.create(model="auto", messages=ASK, stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == GOOD
+        assert sdk.api_key == "sk-mine"
+
+
+async def test_the_anthropic_sdk_reaches_the_daemon(client: Client, daemon: Daemon) -> None:
+    with (
+        client.anthropic() as sdk,
+        pytest.raises(anthropic.NotFoundError, match="There is nothing at /v1/nowhere"),
+    ):
+        sdk.get("/v1/nowhere", cast_to=object)
+    for make in (client.async_anthropic, AsyncClient(daemon.socket).anthropic):
+        async with make(auth_token="mine") as awaited:
+            with pytest.raises(anthropic.NotFoundError, match="nothing at /v1/nowhere"):
+                await awaited.get("/v1/nowhere", cast_to=object)
+            assert (awaited.api_key, awaited.auth_token) == (None, "mine")
+
+
+@pytest.mark.parametrize("name", ["openai", "async_openai", "anthropic", "async_anthropic"])
+def test_an_sdk_that_is_not_installed(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = name.removeprefix("async_")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}") as caught:
+        getattr(client, name)()
+    assert caught.value.name == package
 
 
 # --- what can go wrong ---------------------------------------------------------------------------
@@ -345,86 +488,3 @@ def test_where_it_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.delenv("CASCADED_SOCKET")
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert Client().socket == f"/tmp/cascaded-{os.getuid()}/cascaded.sock"
-
-
-@contextmanager
-def pretending(tmp_path: Path, *answers: bytes | None) -> Iterator[Client]:
-    """Something that listens and gives one of these to each connection. `None`: silence."""
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "p.sock"))
-        listener.listen()
-
-        def serve() -> None:
-            for answer in answers:
-                line, _ = listener.accept()
-                with line, suppress(ConnectionError):  # it may hang up on what it hears
-                    asked = line.recv(65536)
-                    while not asked.endswith((b"}", b"\r\n\r\n")):
-                        asked += line.recv(65536)
-                    if answer is None:
-                        line.recv(65536)
-                    else:
-                        line.sendall(answer)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with Client(str(tmp_path / "p.sock"), timeout_s=0.3) as client:
-            yield client
-        thread.join(5)
-
-
-def http(body: bytes, status: int = 200, length: int | None = None) -> bytes:
-    size = len(body) if length is None else length
-    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (status, size, body)
-
-
-@pytest.mark.parametrize(
-    ("answer", "raised", "words"),
-    [
-        (b"220 mail.example ESMTP\r\n", ProtocolError, "speaks no HTTP"),
-        (http(b"<html>"), ProtocolError, "unknown shape"),
-        (http(b"\xff"), ProtocolError, "unknown shape"),
-        (http(b'{"status": 5}'), ProtocolError, "unknown shape"),
-        (http(b"<html>\xff", 502), ProtocolError, "status 502, not from this daemon: <html>"),
-        (http(b'{"error": "words"}', 500), ProtocolError, "status 500"),
-        (http(b'{"error": {}}', 500), APIError, "gave no reason"),
-        (http(b'{"sta', length=50), DaemonUnreachableError, "went away as it answered"),
-        (b"", DaemonUnreachableError, "went away before it answered"),
-        (None, DaemonUnreachableError, r"no answer within 0\.3 s"),
-    ],
-)
-def test_what_is_not_this_daemon(
-    tmp_path: Path, answer: bytes | None, raised: type[CascadedError], words: str
-) -> None:
-    with pretending(tmp_path, answer) as client, pytest.raises(raised, match=words):
-        client.health()
-
-
-def events(*data: bytes) -> bytes:
-    return b"HTTP/1.1 200 OK\r\n\r\n" + b"".join(b"data: " + one + b"\n\n" for one in data)
-
-
-@pytest.mark.parametrize(
-    ("answer", "raised", "words"),
-    [
-        (events(b'{"content": "a"}'), StreamBrokenError, "before its last chunk"),
-        (events(b"<html>"), ProtocolError, "unknown shape"),
-        (events(b'{"content": 5}'), ProtocolError, "unknown shape"),
-        (events(b'{"error": {"message": "it fell"}}'), StreamBrokenError, "it fell"),
-        (events(b'{"error": "words"}'), ProtocolError, "unknown shape"),
-        (events(b"x" * 9_000_000), ProtocolError, "longer than"),
-        (http(b"data: {}\n\n", length=99), StreamBrokenError, "before its last|broke"),
-        (http(b"<html>", 500), ProtocolError, "status 500"),
-    ],
-)
-def test_streams_that_are_not_this_daemons(
-    tmp_path: Path, answer: bytes, raised: type[CascadedError], words: str
-) -> None:
-    with pretending(tmp_path, answer) as client, pytest.raises(raised, match=words):
-        list(client.stream(QUESTION))
-
-
-def test_what_a_newer_daemon_adds_is_ignored(tmp_path: Path) -> None:
-    answer = b'{"status": "ok", "version": "9.0", "colour": "red"}'
-    with pretending(tmp_path, http(answer)) as client:
-        assert client.health().version == "9.0"
