@@ -1,18 +1,21 @@
 """Connections to the daemon: dialling, keeping them for later calls, and what to say when they
 break. Who waits for a socket, and how, is the clients' part: `sync` blocks a thread, `aio` a task.
+
+What takes long to import (`socket`, h11) is imported by whoever dials.
 """
 
 import os
-import select
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cascaded.client.calls import Call
 from cascaded.client.errors import DaemonUnreachableError, StreamBrokenError
 from cascaded.types.environment import Variable
 from cascaded.types.places import socket_path
+
+if TYPE_CHECKING:
+    import socket
 
 DEFAULT_TIMEOUT_S = 600.0
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -29,8 +32,7 @@ T = TypeVar("T")
 class Connection:
     """A dialled socket and what is being said on it."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        # Not above: h11 takes 8 ms to import, which is for whoever calls to pay.
+    def __init__(self, sock: "socket.socket") -> None:
         from cascaded.client.http1 import Http
 
         self._sock = sock
@@ -47,7 +49,7 @@ class Connection:
         self._sock.close()
 
     @property
-    def sock(self) -> socket.socket:
+    def sock(self) -> "socket.socket":
         """Raises `ConnectionError` in a child of the process that dialled."""
         if self._owner != os.getpid():
             raise ConnectionAbortedError("it is the parent process's")
@@ -57,6 +59,8 @@ class Connection:
         """Still ours (no fork since), and not closed by the daemon in the meantime."""
         if self._owner != os.getpid():
             return False
+        import select
+
         poll = select.poll()  # not `select.select`, which fails beyond 1,024 descriptors
         poll.register(self._sock, select.POLLIN)
         return not poll.poll(0)
@@ -112,6 +116,8 @@ def dial(path: str) -> Connection | None:
 
     Raises `DaemonUnreachableError`.
     """
+    import socket
+
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.setblocking(False)
     try:

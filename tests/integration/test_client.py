@@ -324,9 +324,12 @@ def test_a_daemon_that_is_killed_in_the_middle(tmp_path: Path, upstream: Upstrea
     with Client(str(tmp_path / "d.sock"), timeout_s=10) as client:
         with serving(tmp_path, toml) as daemon:
             client.health()
-            killing = threading.Thread(
-                target=lambda: (wait_for(lambda: upstream.received), daemon.end(signal.SIGKILL))
-            )
+
+            def kill() -> None:
+                wait_for(lambda: upstream.received)
+                daemon.end(signal.SIGKILL)
+
+            killing = threading.Thread(target=kill)
             killing.start()
             with pytest.raises(DaemonUnreachableError, match="may have made the call"):
                 client.run(QUESTION, model="strong")
