@@ -7,7 +7,7 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test package dist torture check fmt prices reference bench clean
+.PHONY: demo test openapi package dist torture check fmt prices reference bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
@@ -24,6 +24,9 @@ dist: $(STAMPS)/core $(STAMPS)/dist ## What is published: sdist and wheels for x
 	$(BIN)/maturin sdist --out dist
 	for machine in x86_64 aarch64; do PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/maturin build --release --locked \
 		--zig --compatibility manylinux_2_28 --target $$machine-unknown-linux-gnu --out dist || exit 1; done
+
+openapi: $(STAMPS)/core $(STAMPS)/checks ## Try every route with many made-up requests
+	CASCADED_OPENAPI_EXAMPLES=500 $(BIN)/pytest -q -p no:cacheprovider tests/conformance/test_openapi.py
 
 torture: $(STAMPS)/core $(STAMPS)/checks ## Kill daemons for minutes, cut the power of simulated disks
 	CASCADED_TORTURE_KILLS=$${CASCADED_TORTURE_KILLS:-100} $(BIN)/pytest -q -s -p no:cacheprovider \

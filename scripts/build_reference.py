@@ -1,11 +1,15 @@
 """Write the reference documents from the code: `make reference`. A test holds them current."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
+from cascaded.api.openapi import document
+from cascaded.api.table import ROUTES
 from cascaded.cli import cascaded
 from cascaded.cli.exits import Exit
 from cascaded.config.reference import Setting, Table, tables
@@ -81,7 +85,7 @@ configuration names (`"env:NAME"`).
 
 def manual() -> str:
     """man/cascaded.1"""
-    root = click.Context(cascaded, info_name="cascaded")
+    root = click.Context(cascaded, info_name="cascaded", **cascaded.context_settings)
     commands = "\n".join(line for command in _commands(root) for line in _in_manual(*command))
     exits = "\n".join(f".TP\n.B {int(one)}\n{_roff(one.meaning)}" for one in Exit)
     variables = "\n".join(f".TP\n.B {one}\n{_roff(one.meaning)}" for one in Variable)
@@ -154,9 +158,15 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
+def openapi() -> str:
+    """docs/reference/openapi.json"""
+    return json.dumps(json.loads(msgspec.json.encode(document(ROUTES))), indent=1) + "\n"
+
+
 DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/environment.md": environment,
+    "docs/reference/openapi.json": openapi,
     "man/cascaded.1": manual,
 }
 """Files, and what makes them."""

@@ -1,13 +1,14 @@
-"""The one route table, and the bracket around every call: limits, identity, errors in shape.
+"""The bracket around every call: limits, identity, errors in shape.
 
 Every request reads once which `Services` are in force, and stays with them to its end.
 """
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import cast
 
 import msgspec
 from aiohttp import web
@@ -16,13 +17,12 @@ from msgspec.structs import replace
 
 from cascaded.api.auth import Gate
 from cascaded.api.dialects.base import Dialect, Incoming
-from cascaded.api.dialects.native import Native
-from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply
+from cascaded.api.routes import Route
 from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Upkeep
 from cascaded.api.waiting import WaitingRoom
@@ -128,72 +128,18 @@ Current = Callable[[], Services]
 """The services in force."""
 
 
-def application(current: Current) -> web.Application:
+def application(current: Current, routes: Sequence[Route]) -> web.Application:
     """The daemon's HTTP application."""
     app = web.Application(client_max_size=0)  # bodies are measured here, in our own words
-    foreign: dict[tuple[str, str], Pick] = {
-        ("POST", "/chat/completions"): lambda now: partial(_converse, now, OpenAIChat()),
-    }
-    calls: dict[tuple[str, str], Pick] = {
-        ("POST", "/infer"): lambda now: partial(_converse, now, Native()),
-        ("POST", "/check"): lambda now: now.desk.check,
-        ("POST", "/reserve"): lambda now: now.desk.reserve,
-        ("POST", "/settle"): lambda now: now.desk.settle,
-        ("POST", "/release"): lambda now: now.desk.release,
-        ("GET", "/budgets"): lambda now: now.desk.budgets,
-        ("GET", "/summary"): lambda now: now.records.summary,
-        ("GET", "/tiers"): lambda now: now.terms.tiers,
-        ("GET", "/tiers/{name}"): lambda now: now.terms.tier,
-        ("GET", "/users/{id}"): lambda now: now.people.get_user,
-    }
-    administration: dict[tuple[str, str], Pick] = {
-        ("GET", "/unknowns"): lambda now: now.desk.unknowns,
-        ("POST", "/unknowns/{hold}"): lambda now: now.desk.resolve,
-        ("GET", "/audit"): lambda now: now.records.audit,
-        ("GET", "/limits"): lambda now: now.terms.limits,
-        ("GET", "/limits/{scope}/{id}"): lambda now: now.terms.limits_of,
-        ("PUT", "/limits/{scope}/{id}"): lambda now: now.terms.set_limits,
-        ("DELETE", "/limits/{scope}/{id}"): lambda now: now.terms.unset_limits,
-        ("PUT", "/tiers/{name}"): lambda now: now.terms.set_tier,
-        ("DELETE", "/tiers/{name}"): lambda now: now.terms.delete_tier,
-        ("POST", "/state/backup"): lambda now: now.upkeep.backup,
-        ("POST", "/reload"): lambda now: now.upkeep.reload,
-        ("GET", "/users"): lambda now: now.people.users.list,
-        ("POST", "/users"): lambda now: now.people.create_users,
-        ("PUT", "/users/{id}"): lambda now: now.people.users.put,
-        ("PATCH", "/users/{id}"): lambda now: now.people.users.patch,
-        ("DELETE", "/users/{id}"): lambda now: now.people.users.delete,
-        ("PUT", "/users/{id}/tier"): lambda now: now.people.set_tier,
-        ("GET", "/organizations"): lambda now: now.people.organizations.list,
-        ("POST", "/organizations"): lambda now: now.people.organizations.create,
-        ("GET", "/organizations/{id}"): lambda now: now.people.organizations.get,
-        ("PUT", "/organizations/{id}"): lambda now: now.people.organizations.put,
-        ("PATCH", "/organizations/{id}"): lambda now: now.people.organizations.patch,
-        ("DELETE", "/organizations/{id}"): lambda now: now.people.organizations.delete,
-        ("GET", "/workspaces"): lambda now: now.people.workspaces.list,
-        ("POST", "/workspaces"): lambda now: now.people.workspaces.create,
-        ("GET", "/workspaces/{id}"): lambda now: now.people.workspaces.get,
-        ("PUT", "/workspaces/{id}"): lambda now: now.people.workspaces.put,
-        ("PATCH", "/workspaces/{id}"): lambda now: now.people.workspaces.patch,
-        ("DELETE", "/workspaces/{id}"): lambda now: now.people.workspaces.delete,
-    }
-    views = {
-        "/health": _viewing(current, _health, open_to_all=lambda _: True),
-        "/ready": _viewing(current, _ready),
-        "/metrics": _viewing(current, _metrics, open_to_all=lambda now: now.metrics_without_key),
-        "/models": _viewing(current, _models),
-    }
-    for prefix in ("", "/v1"):
-        for (method, path), pick in foreign.items():
-            app.router.add_route(method, prefix + path, _admitting(current, pick))
-        for (method, path), pick in calls.items():
-            handler = _speaking(current, _admitting(current, pick))
-            app.router.add_route(method, prefix + path, handler)
-        for (method, path), pick in administration.items():
-            handler = _admitting(current, partial(_for_administrators, path, pick))
-            app.router.add_route(method, prefix + path, _speaking(current, handler))
-        for path, view in views.items():
-            app.router.add_get(prefix + path, _speaking(current, view))
+    for route in routes:
+        for prefix in ("", "/v1"):
+            handler = _handler(current, route)
+            if not route.foreign:
+                handler = _speaking(current, handler)
+            if route.view:
+                app.router.add_get(prefix + route.path, handler)
+            else:
+                app.router.add_route(route.method, prefix + route.path, handler)
     known = tuple(app.router.resources())
     nothing = partial(_nothing_here, current, known)
     app.router.add_route("*", "/{path:.*}", _speaking(current, nothing))
@@ -225,6 +171,23 @@ def _strange(services: Services, http: web.Request, asked: str | None) -> web.Re
         param=protocol.HEADER,
     )
     return _turn_away(services, refusal, _request_id(services, http))
+
+
+def _handler(current: Current, route: Route) -> Handler:
+    """What serves a route, for those who may call it."""
+    if route.view:
+        open_to_all = _OPEN.get(route.who, lambda _: False)
+        return _viewing(current, cast("View", route.serve), open_to_all=open_to_all)
+    pick = cast("Pick", route.serve)
+    if route.who == "administrators":
+        pick = partial(_for_administrators, route.path, pick)
+    return _admitting(current, pick)
+
+
+_OPEN: Mapping[str, Callable[[Services], bool]] = {
+    "anyone": lambda _: True,
+    "scrapers": lambda now: now.metrics_without_key,
+}
 
 
 def _admitting(current: Current, pick: Pick) -> Handler:
@@ -307,7 +270,7 @@ async def _administering(
     return await call(incoming)
 
 
-async def _converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
+async def converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
     """Read the call, and run it once there is a place. Until then it holds nothing."""
     request = dialect.read(incoming)
     room = services.room
@@ -448,12 +411,12 @@ def _viewing(
     return handle
 
 
-def _health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """The process answers; nothing more is claimed."""
     return _json({"status": "ok", "version": services.version})
 
 
-def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """Whether calls are taken now."""
     status = services.status
     ready = status.ready and not status.draining
@@ -467,13 +430,13 @@ def _ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG0
     return _json(body, status=200 if ready else 503)
 
 
-def _metrics(services: Services, http: web.Request) -> web.Response:
+def metrics(services: Services, http: web.Request) -> web.Response:
     """The Prometheus scrape."""
     body, content_type = services.metrics(http.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 
-def _models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+def models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """`/v1/models`: ladders, aliases and models that may be asked for by name."""
     return _json({"object": "list", "data": services.models()})
 

@@ -1,11 +1,13 @@
 """What is valid and yet most likely not meant: limits that are never reached, open doors."""
 
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
+
+import msgspec
 
 from cascaded.config.limits import tables
 from cascaded.config.mistakes import KeyPath, Report, shown
@@ -52,17 +54,17 @@ def note_warnings(config: Config, report: Report, file: Path | None, mode_of: Mo
         _note_unreachable(("tiers", name), tier, report)
 
 
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
-    for name, key in config.server.tcp_keys.items():
-        yield ("server", "tcp_keys", name), key
-    for provider_name, provider in config.providers.items():
-        if isinstance(provider, OpenAICompatible):
-            path: KeyPath = ("providers", provider_name)
-            for name in ("api_key", "proxy"):
-                if (secret := getattr(provider, name)) is not None:
-                    yield (*path, name), secret
-            for header, secret in provider.headers.items():
-                yield (*path, "headers", header), secret
+def _secrets(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Secret]]:
+    """Every secret below, and where it stands."""
+    if isinstance(value, Secret):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _secrets(entry, (*path, key))
+    elif isinstance(value, msgspec.Struct):
+        names = zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
+        for name, key in names:
+            yield from _secrets(getattr(value, name), (*path, key))
 
 
 def _note_secret_file(path: KeyPath, secret: Secret, report: Report, mode_of: ModeOf) -> None:

@@ -12,6 +12,7 @@ from cascaded.adapters.http_protocol import CallerConnection
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.unix_socket import SocketError, listen
 from cascaded.api.server import Status, application, unreadable
+from cascaded.api.table import ROUTES
 from cascaded.config import schema
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.generations import Generations
@@ -40,7 +41,7 @@ async def open_doors(
     """
     config, status = generations.now.config.server, generations.current().status
     runner = web.AppRunner(
-        application(generations.current),
+        application(generations.current, ROUTES),
         handler_cancellation=True,
         shutdown_timeout=CANCEL_AFTER_S,
     )

@@ -13,7 +13,7 @@ from cascaded.types.limits import (
     HoldStatus,
     Receipt,
 )
-from cascaded.wire.native import Who, usd
+from cascaded.wire.native import Amount, Who, usd
 from cascaded.wire.openai_chat import ABSENT, WireError
 
 NS_PER_S = 1_000_000_000
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class ReserveRequest(Who, kw_only=True, forbid_unknown_fields=True):
     """The body of `/reserve`, and of a `/check` that names an amount instead of a prompt."""
 
-    cost: msgspec.Raw
+    cost: Amount
     """US dollars: the most that the call can cost."""
     tokens: int = 0
     """The most tokens it can use, for rates that count them."""
@@ -39,7 +39,7 @@ class SettleRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `/settle`."""
 
     hold: int
-    cost: msgspec.Raw = ABSENT
+    cost: Amount = ABSENT
     """US dollars: what it really cost. Left out: nobody knows, so it is charged in full."""
 
 
@@ -52,7 +52,7 @@ class ReleaseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `/unknowns/{hold}`: what the provider's bill says."""
 
-    cost: msgspec.Raw
+    cost: Amount
 
 
 def read(body: bytes, shape: type[T]) -> T:

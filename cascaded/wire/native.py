@@ -1,5 +1,7 @@
 """Our own dialect: `POST /infer` and the metadata that every answer carries. Pure."""
 
+from typing import Annotated
+
 import msgspec
 
 from cascaded.types.model import StreamMode
@@ -11,6 +13,20 @@ from cascaded.wire.openai_chat import ABSENT, Fields, WireError, check_text, exp
 NS_PER_MS = 1_000_000
 NOT_OPTIONS = ("model", "messages", "stream")
 """Members of chat completions that `/infer` has names of its own for."""
+
+
+Amount = Annotated[
+    msgspec.Raw,
+    msgspec.Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"},
+            ]
+        }
+    ),
+]
+"""US dollars as an exact decimal, not read yet."""
 
 
 class Context(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,7 +53,7 @@ class InferRequest(Who, kw_only=True, forbid_unknown_fields=True):
     messages: list[msgspec.Raw] | None = None
     model: str = "auto"
     max_tokens: int | None = None
-    max_cost: msgspec.Raw = ABSENT
+    max_cost: Amount = ABSENT
     """US dollars, as an exact decimal (a number or a string)."""
     quality_mode: str | None = None
     domain: str | None = None

@@ -1,0 +1,189 @@
+"""Bodies and answers as the OpenAPI document tells them, where no other struct does."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from cascaded.client.results import Budget, ModelInfo, UnresolvedHold
+from cascaded.types.limits import Scope
+from cascaded.types.profile import (
+    BudgetConfig,
+    OrganizationConfig,
+    RateLimitConfig,
+    UserProfile,
+    WorkspaceConfig,
+)
+from cascaded.types.tables import LimitTable
+from cascaded.wire.native import Amount, InferRequest
+from cascaded.wire.openai_chat import ABSENT
+
+
+class CheckRequest(InferRequest, kw_only=True, forbid_unknown_fields=True):
+    """The body of `/check`: that of `/infer`; or `cost` and `tokens`, and whom they are for."""
+
+    cost: Amount = ABSENT
+    tokens: int = 0
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True):
+    """How budgets stand."""
+
+    budgets: tuple[Budget, ...]
+    more: int
+    """How many there are beyond these."""
+
+
+class Holds(msgspec.Struct, frozen=True, kw_only=True):
+    """Holds that are open or unknown."""
+
+    holds: tuple[UnresolvedHold, ...]
+    more: int
+    """How many there are beyond these."""
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """Names that may be asked for, in OpenAI's shape."""
+
+    data: tuple[ModelInfo, ...]
+    object: Literal["list"]
+
+
+class ChatBody(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's body; members that are not named here are forwarded unseen."""
+
+    model: str
+    """A ladder (`cascade/NAME`), an alias such as `auto`, or a model."""
+    messages: list[dict[str, object]]
+    stream: bool | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    user: str | None = None
+
+
+class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's chat completion; members that are not named here come from the provider."""
+
+    object: str
+    model: str
+    choices: tuple[dict[str, Any], ...]
+
+
+class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a call was refused. A refused budget or rate tells more: `scope`, `budget_limit`,
+    `current_spend`, `reset_time`, `recommendation` …"""
+
+    message: str
+    type: str
+    code: str
+    param: str | None
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True):
+    """Every answer of 400 and above."""
+
+    error: ErrorObject
+
+
+class LimitsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set at run time of one scope."""
+
+    scope: Scope
+    id: str
+    limits: LimitTable
+
+
+class AllLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is set at run time."""
+
+    limits: tuple[LimitsOf, ...]
+    more: int
+    """How many there are beyond these."""
+
+
+class TierInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A tier; administrators see all of it."""
+
+    name: str
+    origin: Literal["file", "api", "preset"]
+    """`preset`: there to be used, and not in use."""
+    limits: LimitTable
+
+
+class Tiers(msgspec.Struct, frozen=True, kw_only=True):
+    """The tiers in use, the least first, then presets that are not."""
+
+    tiers: tuple[TierInfo, ...]
+
+
+class Deleted(msgspec.Struct, frozen=True, kw_only=True):
+    """What is gone."""
+
+    name: str
+    deleted: bool
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """The members that are to change (RFC 7396)."""
+
+
+class KeptUser(msgspec.Struct, frozen=True, kw_only=True):
+    """A user as it is stored."""
+
+    user: UserProfile
+    version: int
+    effective_budget: BudgetConfig | None = None
+    """With the tier; where one is asked for alone."""
+    effective_rate_limits: RateLimitConfig | None = None
+
+
+class UserOrUsers(msgspec.Struct, frozen=True, kw_only=True):
+    """A user's members; or `users` alone."""
+
+    users: list[UserProfile] | None = None
+    user_id: str | None = None
+
+
+class UserOrCreated(msgspec.Struct, frozen=True, kw_only=True):
+    """The user that was stored and its version; of many how many, and their versions."""
+
+    user: UserProfile | None = None
+    version: int | None = None
+    created: int | None = None
+    versions: tuple[int, ...] = ()
+
+
+class KeptOrganization(msgspec.Struct, frozen=True, kw_only=True):
+    """An organisation as it is stored."""
+
+    organization: OrganizationConfig
+    version: int
+
+
+class KeptWorkspace(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace as it is stored."""
+
+    workspace: WorkspaceConfig
+    version: int
+
+
+class Users(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of users."""
+
+    users: tuple[KeptUser, ...]
+    after: str | None
+    """What to ask for the next page; null at the end."""
+
+
+class Organizations(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of organisations."""
+
+    organizations: tuple[KeptOrganization, ...]
+    after: str | None
+
+
+class Workspaces(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of workspaces."""
+
+    workspaces: tuple[KeptWorkspace, ...]
+    after: str | None

@@ -1,0 +1,499 @@
+"""The one route table: every route, with its description.
+
+To add one: a `Route` here, its answer's struct in `client/results.py` or `shapes.py`, its row in
+`tests/integration/test_access.py`, then `make reference`.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from cascaded.api.dialects.native import Native
+from cascaded.api.dialects.openai_chat import OpenAIChat
+from cascaded.api.openapi import document
+from cascaded.api.people import Ward
+from cascaded.api.routes import ANSWERED, BRACKET, CALL, CLAIMS, DECIDED, Query, Route
+from cascaded.api.server import Services, converse, health, metrics, models, ready
+from cascaded.api.shapes import (
+    AllLimits,
+    Budgets,
+    Changes,
+    ChatBody,
+    ChatCompletion,
+    CheckRequest,
+    Deleted,
+    Holds,
+    KeptOrganization,
+    KeptUser,
+    KeptWorkspace,
+    LimitsOf,
+    Models,
+    Organizations,
+    TierInfo,
+    Tiers,
+    UserOrCreated,
+    UserOrUsers,
+    Users,
+    Workspaces,
+)
+from cascaded.client.results import (
+    AuditPage,
+    Backup,
+    CascadeResult,
+    Check,
+    Health,
+    Held,
+    Readiness,
+    Receipt,
+    Summary,
+)
+from cascaded.types.limits import Scope
+from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.wire.money import ReleaseRequest, ReserveRequest, ResolveRequest, SettleRequest
+from cascaded.wire.native import InferRequest
+from cascaded.wire.people import TierRequest
+from cascaded.wire.terms import LimitBody, TierBody
+from cascaded.wire.upkeep import BackupRequest, Reloaded
+
+
+def _openapi(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
+    """The description of all of this."""
+    return web.Response(body=_document(), content_type="application/json")
+
+
+@cache
+def _document() -> bytes:
+    return msgspec.json.encode(document(ROUTES))
+
+
+_IF_VERSION = (
+    Query("If-Match", "The version that is changed, or * for whatever is there."),
+    Query("If-None-Match", "* where nothing may be there yet."),
+)
+_KEEP = (*CALL, "version_conflict", "version_required", "profiles_full", "profiles_unavailable")
+
+
+def _kept(
+    name: str,
+    words: str,
+    ward: Callable[[Services], Ward[Any]],
+    shapes: tuple[type, type, type],
+    *,
+    written: tuple[Route, ...] = (),
+) -> tuple[Route, ...]:
+    """The routes of one kind that is kept with versions, but those that are `written` for it.
+    `shapes`: it, one with its version, and a page of them."""
+    item, kept, page = shapes
+    one, id = f"/{name}/{{id}}", (Query("id", "Which one."),)
+    routes = (
+        Route(
+            method="GET",
+            path=f"/{name}",
+            who="administrators",
+            does=f"{words.capitalize()}, by id.",
+            serve=lambda now: ward(now).list,
+            parameters=_PAGE,
+            answer=page,
+            errors=(*CALL, "profiles_unavailable"),
+        ),
+        Route(
+            method="POST",
+            path=f"/{name}",
+            who="administrators",
+            does=f"Store a new one of the {words}.",
+            serve=lambda now: ward(now).create,
+            body=item,
+            answer=kept,
+            errors=(*_KEEP, "already_exists"),
+        ),
+        Route(
+            method="GET",
+            path=one,
+            who="administrators",
+            does=f"One of the {words}, and its version as `ETag`.",
+            serve=lambda now: ward(now).get,
+            parameters=id,
+            answer=kept,
+            errors=(*CALL, "not_found", "profiles_unavailable"),
+        ),
+        Route(
+            method="PUT",
+            path=one,
+            who="administrators",
+            does=f"Store one of the {words}, all of it. What is stored is replaced only by who"
+            " knows its version.",
+            serve=lambda now: ward(now).put,
+            parameters=id,
+            headers=_IF_VERSION,
+            body=item,
+            answer=kept,
+            errors=(*_KEEP, "not_found", "already_exists"),
+        ),
+        Route(
+            method="PATCH",
+            path=one,
+            who="administrators",
+            does=f"Change members of one of the {words}. `null` puts one back to its default.",
+            serve=lambda now: ward(now).patch,
+            parameters=id,
+            headers=_IF_VERSION,
+            body=Changes,
+            answer=kept,
+            errors=(*_KEEP, "not_found", "already_exists"),
+        ),
+        Route(
+            method="DELETE",
+            path=one,
+            who="administrators",
+            does=f"Forget one of the {words}. Answered with what it was.",
+            serve=lambda now: ward(now).delete,
+            parameters=id,
+            headers=_IF_VERSION,
+            answer=kept,
+            errors=(*_KEEP, "not_found", "already_exists"),
+        ),
+    )
+    own = {(route.method, route.path) for route in written}
+    return (*written, *(one for one in routes if (one.method, one.path) not in own))
+
+
+_PAGE = (
+    Query("limit", "How many.", int),
+    Query("after", "What the page before told under this name."),
+)
+_OF_SCOPE = (Query("scope", "What kind of owner.", Scope), Query("id", "Which one."))
+_CHANGE = (*CALL, "conflict", "ledger_full", "state_unavailable")
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        path="/chat/completions",
+        who="callers",
+        foreign=True,
+        does="OpenAI's chat completions. Members that are not named here are forwarded unseen.",
+        serve=lambda now: partial(converse, now, OpenAIChat()),
+        headers=CLAIMS,
+        body=ChatBody,
+        answer=ChatCompletion,
+        streams=True,
+        errors=(*CALL, *DECIDED, *ANSWERED),
+    ),
+    Route(
+        method="POST",
+        path="/infer",
+        who="callers",
+        does="Ask through a cascade, with rich metadata. Give `query` or `messages`.",
+        serve=lambda now: partial(converse, now, Native()),
+        headers=CLAIMS,
+        body=InferRequest,
+        answer=CascadeResult,
+        streams=True,
+        errors=(*CALL, *DECIDED, *ANSWERED),
+    ),
+    Route(
+        method="POST",
+        path="/check",
+        who="callers",
+        does="What would happen to a call, and why, for every limit. Takes nothing. The body is"
+        " that of `/infer`, or that of `/reserve` for an amount alone.",
+        serve=lambda now: now.desk.check,
+        headers=CLAIMS,
+        body=CheckRequest,
+        answer=Check,
+        errors=(*CALL, "internal_error"),
+    ),
+    Route(
+        method="POST",
+        path="/reserve",
+        who="callers",
+        does="Hold an amount for a call that you make yourself. Answered once the hold survives"
+        " a crash.",
+        serve=lambda now: now.desk.reserve,
+        headers=(
+            *CLAIMS,
+            Query("Idempotency-Key", "The same key with the same body gives the same hold."),
+        ),
+        body=ReserveRequest,
+        answer=Held,
+        errors=(*CALL, *DECIDED, "idempotency_conflict"),
+    ),
+    Route(
+        method="POST",
+        path="/settle",
+        who="callers",
+        does="What the call of a hold really cost. Answered once that survives a crash.",
+        serve=lambda now: now.desk.settle,
+        body=SettleRequest,
+        answer=Receipt,
+        errors=(*CALL, "not_found"),
+    ),
+    Route(
+        method="POST",
+        path="/release",
+        who="callers",
+        does="The call of a hold was not made: all of it is given back.",
+        serve=lambda now: now.desk.release,
+        body=ReleaseRequest,
+        answer=Receipt,
+        errors=(*CALL, "not_found"),
+    ),
+    Route(
+        method="GET",
+        path="/budgets",
+        who="callers",
+        does="How budgets stand: one's own, for administrators anybody's.",
+        serve=lambda now: now.desk.budgets,
+        parameters=(
+            Query("scope", "Only budgets of this kind.", Scope),
+            Query("id", "Only this one's."),
+        ),
+        answer=Budgets,
+    ),
+    Route(
+        method="GET",
+        path="/summary",
+        who="callers",
+        does="What a user spent today, this week and this month: oneself, for administrators"
+        " anybody, or everybody.",
+        serve=lambda now: now.records.summary,
+        parameters=(Query("user_id", "Whose; without it everybody's."),),
+        answer=Summary,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/tiers",
+        who="callers",
+        does="The tiers in use, the least first, then the presets that are not.",
+        serve=lambda now: now.terms.tiers,
+        answer=Tiers,
+    ),
+    Route(
+        method="GET",
+        path="/tiers/{name}",
+        who="callers",
+        does="One tier, or preset.",
+        serve=lambda now: now.terms.tier,
+        parameters=(Query("name", "Its name."),),
+        answer=TierInfo,
+        errors=(*CALL, "not_found"),
+    ),
+    Route(
+        method="PUT",
+        path="/tiers/{name}",
+        who="administrators",
+        does="Make a tier, or replace one that was made so. In force for the next call.",
+        serve=lambda now: now.terms.set_tier,
+        parameters=(Query("name", "Its name."),),
+        body=TierBody,
+        answer=TierInfo,
+        errors=_CHANGE,
+    ),
+    Route(
+        method="DELETE",
+        path="/tiers/{name}",
+        who="administrators",
+        does="Delete a tier that was made at run time and that nobody uses.",
+        serve=lambda now: now.terms.delete_tier,
+        parameters=(Query("name", "Its name."),),
+        answer=Deleted,
+        errors=(*_CHANGE, "not_found"),
+    ),
+    Route(
+        method="GET",
+        path="/limits",
+        who="administrators",
+        does="Every limit that is set at run time.",
+        serve=lambda now: now.terms.limits,
+        answer=AllLimits,
+    ),
+    Route(
+        method="GET",
+        path="/limits/{scope}/{id}",
+        who="administrators",
+        does="What is set at run time of one scope.",
+        serve=lambda now: now.terms.limits_of,
+        parameters=_OF_SCOPE,
+        answer=LimitsOf,
+        errors=(*CALL, "not_found"),
+    ),
+    Route(
+        method="PUT",
+        path="/limits/{scope}/{id}",
+        who="administrators",
+        does="Set these limits, and no others, of one scope. In force for the next call.",
+        serve=lambda now: now.terms.set_limits,
+        parameters=_OF_SCOPE,
+        body=LimitBody,
+        answer=LimitsOf,
+        errors=_CHANGE,
+    ),
+    Route(
+        method="DELETE",
+        path="/limits/{scope}/{id}",
+        who="administrators",
+        does="Take away what is set at run time of one scope. What the layers below say holds"
+        " again; spend stays.",
+        serve=lambda now: now.terms.unset_limits,
+        parameters=_OF_SCOPE,
+        answer=LimitsOf,
+        errors=(*_CHANGE, "not_found"),
+    ),
+    *_kept(
+        "users",
+        "users",
+        lambda now: now.people.users,
+        (UserProfile, KeptUser, Users),
+        written=(
+            Route(
+                method="POST",
+                path="/users",
+                who="administrators",
+                does="Store a new user; or many, all or none, as `users`.",
+                serve=lambda now: now.people.create_users,
+                body=UserOrUsers,
+                answer=UserOrCreated,
+                errors=(*_KEEP, "already_exists"),
+            ),
+            Route(
+                method="GET",
+                path="/users/{id}",
+                who="callers",
+                does="A user's profile, and the limits that it makes with its tier: one's own, for"
+                " administrators anybody's.",
+                serve=lambda now: now.people.get_user,
+                parameters=(Query("id", "Which one."),),
+                answer=KeptUser,
+                errors=(*CALL, "not_found", "profiles_unavailable"),
+            ),
+        ),
+    ),
+    Route(
+        method="PUT",
+        path="/users/{id}/tier",
+        who="administrators",
+        does="Move a user to another tier.",
+        serve=lambda now: now.people.set_tier,
+        parameters=(Query("id", "Which one."),),
+        headers=_IF_VERSION,
+        body=TierRequest,
+        answer=KeptUser,
+        errors=(*_KEEP, "not_found", "already_exists"),
+    ),
+    *_kept(
+        "organizations",
+        "organisations",
+        lambda now: now.people.organizations,
+        (OrganizationConfig, KeptOrganization, Organizations),
+    ),
+    *_kept(
+        "workspaces",
+        "workspaces",
+        lambda now: now.people.workspaces,
+        (WorkspaceConfig, KeptWorkspace, Workspaces),
+    ),
+    Route(
+        method="GET",
+        path="/unknowns",
+        who="administrators",
+        does="Open holds, and what is charged although nobody knows the bill.",
+        serve=lambda now: now.desk.unknowns,
+        answer=Holds,
+    ),
+    Route(
+        method="POST",
+        path="/unknowns/{hold}",
+        who="administrators",
+        does="What a provider's bill says of a hold.",
+        serve=lambda now: now.desk.resolve,
+        parameters=(Query("hold", "Its number.", int),),
+        body=ResolveRequest,
+        answer=Receipt,
+        errors=(*CALL, "not_found"),
+    ),
+    Route(
+        method="GET",
+        path="/audit",
+        who="administrators",
+        does="Decisions about money and access, the newest first.",
+        serve=lambda now: now.records.audit,
+        parameters=_PAGE,
+        answer=AuditPage,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="POST",
+        path="/state/backup",
+        who="administrators",
+        does="Copy the state into a new folder of this host. Answered once the copy is on the"
+        " disk.",
+        serve=lambda now: now.upkeep.backup,
+        body=BackupRequest,
+        answer=Backup,
+        errors=(*CALL, "backup_failed"),
+    ),
+    Route(
+        method="POST",
+        path="/reload",
+        who="administrators",
+        does="Read the configuration again. Answered once it is in force; with every mistake"
+        " where the old one was kept.",
+        serve=lambda now: now.upkeep.reload,
+        answer=Reloaded,
+        errors=(*CALL, "config_invalid"),
+    ),
+    Route(
+        method="GET",
+        path="/health",
+        who="anyone",
+        does="Whether the process answers, and its version.",
+        view=True,
+        serve=health,
+        answer=Health,
+        errors=(),
+    ),
+    Route(
+        method="GET",
+        path="/ready",
+        who="callers",
+        does="Whether calls are taken now.",
+        view=True,
+        serve=ready,
+        answer=Readiness,
+        errors=BRACKET,
+        statuses=(200, 503),
+    ),
+    Route(
+        method="GET",
+        path="/metrics",
+        who="scrapers",
+        does="The scrape for Prometheus.",
+        view=True,
+        serve=metrics,
+        media="text/plain",
+        errors=BRACKET,
+    ),
+    Route(
+        method="GET",
+        path="/models",
+        who="callers",
+        does="Every name that may be asked for: ladders, aliases and models.",
+        view=True,
+        serve=models,
+        answer=Models,
+        errors=BRACKET,
+    ),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        who="callers",
+        does="This document.",
+        view=True,
+        serve=_openapi,
+        errors=BRACKET,
+    ),
+)
+"""The one route table."""
