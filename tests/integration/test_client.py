@@ -31,7 +31,7 @@ from tests.support.daemon import CASCADE, Daemon
 from tests.support.process import serving, wait_for
 from tests.support.upstream import Fails, Resets, Says, Upstream
 
-THREADS = 64
+THREADS, CALLS = 64, 5
 QUESTION = "What is the capital of France?"
 GOOD = "The capital of France is Paris."
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -232,22 +232,21 @@ def test_closing_a_stream_hangs_up(
     assert client.health().status == "ok"
 
 
-def test_threads_share_one_client(client: Client, upstream: Upstream) -> None:
-    upstream.on("strong", Says(GOOD, delay_s=0.02))
-    answers: list[str] = []
+def test_threads_share_one_client(client: Client) -> None:
+    answers: list[str | None] = []
 
     def ask(number: int) -> None:
-        for call in range(5):
-            result = client.run(QUESTION, model="strong", user_id=f"{number}-{call}")
-            assert result.metadata.user_id == f"{number}-{call}", "an answer of another thread"
-            answers.append(result.content)
+        for call in range(CALLS):
+            answer = client.summary(f"{number}-{call}")
+            assert answer.user_id == f"{number}-{call}", "an answer of another thread"
+            answers.append(answer.user_id)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [GOOD] * THREADS * 5
+    assert len(answers) == THREADS * CALLS
     assert 0 < len(client._idle) <= MAX_IDLE
     client.close()
     with warnings.catch_warnings():
