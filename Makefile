@@ -31,6 +31,8 @@ openapi: $(STAMPS)/core $(STAMPS)/checks ## Try every route with many made-up re
 torture: $(STAMPS)/core $(STAMPS)/checks ## Kill daemons for minutes, cut the power of simulated disks
 	CASCADED_TORTURE_KILLS=$${CASCADED_TORTURE_KILLS:-100} $(BIN)/pytest -q -s -p no:cacheprovider \
 		tests/integration/test_torture.py tests/integration/test_hostile_state.py
+	CASCADED_SIMULATION_SEEDS=$${CASCADED_SIMULATION_SEEDS:-1000} $(BIN)/pytest -q -s -p no:cacheprovider \
+		tests/property/test_money_simulation.py -k many
 	JOURNAL_POWER_CUT_SCHEDULES=4000 JOURNAL_KILLS=200 CASCADED_LEDGER_CASES=20000 \
 		cargo test --release --locked -p cascaded-journal -p cascaded-core -- --nocapture ledger power_cut kill
 

@@ -264,6 +264,9 @@ class Known:
         return next((one for one in self.kept if isinstance(one, kind) and one.id == id), None)
 
 
+LimitsFor = Callable[[Caller, OwnQuotas], Limits]
+
+
 class World:
     """A pipeline over a scripted provider."""
 
@@ -276,11 +279,15 @@ class World:
         limits: Limits = COUNTED,
         access: AccessRules | None = None,
         directory: Directory | None = None,
+        clock: Any = None,
+        provider: Any = None,
+        ledger: Any = None,
+        limits_for: LimitsFor | None = None,
         **traits: Any,
     ) -> None:
-        self.clock = FakeClock()
-        self.provider = ScriptedProvider(**traits)
-        self.ledger = DurableLedger.in_memory()
+        self.clock = clock or FakeClock()
+        self.provider = provider or ScriptedProvider(**traits)
+        self.ledger = ledger or DurableLedger.in_memory()
         self.sink = Recorded()
         self.audit = Audited()
         models = {rung.model.name: rung.model for rung in climbed.rungs}
@@ -295,7 +302,9 @@ class World:
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
-                    stand=standing(rulebook(lambda _, __: limits, access), directory or Known()),
+                    stand=standing(
+                        rulebook(limits_for or (lambda _, __: limits), access), directory or Known()
+                    ),
                     explain=_explain,
                     cheap_models=frozenset({climbed.rungs[0].model.name}),
                     choose=self.book.choose,
@@ -326,9 +335,6 @@ class NoOverrides:
     """Nothing was set at run time."""
 
     now = Overrides()
-
-
-LimitsFor = Callable[[Caller, OwnQuotas], Limits]
 
 
 def rulebook(
