@@ -27,6 +27,12 @@ LEDGER, LOGS, PROFILES, OVERRIDES = "ledger", ("usage", "audit"), "profiles", "o
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
 WATCH_EVERY_S = 1.0
+NS_PER_S = 1_000_000_000
+WRONG_CLOCKS = {
+    "clock_behind_ns": "the clock was set back: calendar budgets wait until it has caught up",
+    "clock_leap_ns": "the clock was set ahead: calendar budgets go on as if it had not been; a"
+    " restart believes it",
+}
 
 
 def verify(folder: Path) -> dict[str, int]:
@@ -131,15 +137,29 @@ class _LedgerWatch:
         self._log = log
         self._lost = lost
         self._why: str | None = None
+        self._distrusted: str | None = None
 
     def look(self) -> None:
-        """Tell of a fault that is new."""
+        """Tell of a fault that is new, and of a clock that is not believed."""
         why = self.open_ledger.fault()
         if why is None and _file_id(self._folder) != self._id:
             why = f"{self._folder} was deleted, moved or replaced while the daemon ran"
         if why is not None and self._why is None:
             self._say(why)
             self._lost()
+        if why is None:
+            self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        stats = self.open_ledger.stats()
+        found = next((name for name in WRONG_CLOCKS if stats[name]), None)
+        if found != self._distrusted:
+            self._distrusted = found
+            if found is None:
+                self._log.write("info", "clock_believed")
+            else:
+                seconds, why = stats[found] // NS_PER_S, WRONG_CLOCKS[found]
+                self._log.write("warning", "clock_distrusted", message=why, seconds=seconds)
 
     def close(self) -> None:
         """Give the folder back. Raises `LedgerLostError` when not all of it is on the disk."""

@@ -84,11 +84,15 @@ impl TrustedTime {
     /// Starts from the clocks, but never before `high_water`, the ledger's latest moment.
     ///
     /// Time that passed while the daemon was down cannot be explained by this boot's clock, so
-    /// at the start a wall clock that is ahead is believed.
+    /// at the start a wall clock that is ahead is believed. One that is behind is wrong, maybe
+    /// not set yet: time goes on from the high water once it is put right.
     pub fn resume(high_water: Stamp, now: Now) -> Self {
         let stamp = high_water.max(Stamp::at(now.wall_ns));
         Self {
-            anchor: now,
+            anchor: Now {
+                wall_ns: stamp.calendar_ns,
+                ..now
+            },
             last: now,
             stamp,
         }
@@ -237,5 +241,24 @@ mod tests {
         assert_eq!(reading.stamp().elapsed_ns, START + 2 * DAY_NS + SECOND_NS);
         let ahead = TrustedTime::resume(high, clocks(START + 3 * DAY_NS, 0));
         assert_eq!(ahead.stamp(), Stamp::at(START + 3 * DAY_NS));
+    }
+
+    #[test]
+    fn a_start_before_the_clock_is_set_goes_on_when_it_is() {
+        let high = Stamp::at(START);
+        let mut time = TrustedTime::resume(high, clocks(0, 0));
+        let unset = time.observe(clocks(HOUR_NS, HOUR_NS));
+        assert!(matches!(unset, Reading::HeldStill(_, _)), "{unset:?}");
+        assert_eq!(unset.stamp().calendar_ns, START);
+        // The daemon was down for a minute that nothing here explains.
+        let minute = 60 * SECOND_NS;
+        let set = time.observe(clocks(START + HOUR_NS + minute, HOUR_NS));
+        assert!(
+            matches!(set, Reading::LeapRefused(_, ahead) if ahead == minute),
+            "{set:?}"
+        );
+        assert_eq!(set.stamp().calendar_ns, START + HOUR_NS);
+        let later = time.observe(clocks(START + 2 * HOUR_NS + minute, 2 * HOUR_NS));
+        assert_eq!(later.stamp().calendar_ns, START + 2 * HOUR_NS);
     }
 }
