@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from cascaded.types.limits import Demand, Receipt
 from tests.support.simulation import Broken, Disk, Ledger, simulate
 
-SEEDS = range(12)
+SEEDS = range(8)
 MORE = int(os.environ.get("CASCADED_SIMULATION_SEEDS", "0"))
 """`make torture` sets it: further seeds."""
 FIRST_OF_MORE = int(os.environ.get("CASCADED_SIMULATION_FIRST", "1000"))

@@ -73,7 +73,7 @@ class Broken(AssertionError):
     """An invariant does not hold."""
 
 
-def hold(invariant: str, holds: bool, detail: object = "") -> None:
+def must(invariant: str, holds: bool, detail: object = "") -> None:
     """Raises `Broken` unless it holds."""
     if not holds:
         raise Broken(f"{invariant}: {detail}")
@@ -201,7 +201,7 @@ class Ledger:
         return self._once(self.real.release(hold))
 
     def _once(self, receipt: Receipt) -> Receipt:
-        hold("I4 a hold resolves once", receipt.hold not in self._resolved, receipt)
+        must("I4 a hold resolves once", receipt.hold not in self._resolved, receipt)
         self._resolved.add(receipt.hold)
         self.world.receipts[receipt.hold] = receipt
         return receipt
@@ -347,12 +347,12 @@ class Simulation:
         if found is None:
             return
         user, at_ns, seq = found
-        hold("I5 nothing is sent before its hold is durable", seq <= self.disk.seq, request_id)
+        must("I5 nothing is sent before its hold is durable", seq <= self.disk.seq, request_id)
         self.seen["calls"] += 1
         times = self._rates[user]
         times.append(at_ns)
         near = [one for one in times if at_ns - MINUTE_NS < one <= at_ns]
-        hold("I8 no trailing window has more", len(near) <= RATE, (user, len(near)))
+        must("I8 no trailing window has more", len(near) <= RATE, (user, len(near)))
 
     # What may happen.
 
@@ -442,10 +442,10 @@ class Simulation:
         told = self._outside[name]
         answer = self._books.admit(self._demand(name, told.user, told.amount))
         same = isinstance(answer, Existing) and answer.hold == told.hold
-        hold("I10 a key means its hold", same, (name, answer))
+        must("I10 a key means its hold", same, (name, answer))
         answer = self._books.admit(self._demand(name, told.user, told.amount + 1))
         conflict = isinstance(answer, Refusal) and answer.code == "idempotency_conflict"
-        hold("I10 with another body it is a conflict", conflict, (name, answer))
+        must("I10 with another body it is a conflict", conflict, (name, answer))
 
     async def _turn(self) -> None:
         for _ in range(self.chance.randint(1, 8)):
@@ -482,7 +482,7 @@ class Simulation:
         if self.chance.random() < 0.3:
             before = self._everything()
             self.disk.cut_power()
-            hold("I6 recovery is idempotent", self._everything() == before)
+            must("I6 recovery is idempotent", self._everything() == before)
         # Keys are kept for a day of the wall clock, and a start believes it, wherever it was set.
         for told in self._outside.values():
             told.at_ns -= self._leapt_ns
@@ -538,7 +538,7 @@ class Simulation:
             self._check_limit(which, one)
             if one.starts_at_ns is not None:
                 opened = self._opened.setdefault(which, one.starts_at_ns)
-                hold(
+                must(
                     "I7 windows never open again", one.starts_at_ns >= opened, (which, one, opened)
                 )
                 self._opened[which] = one.starts_at_ns
@@ -547,7 +547,7 @@ class Simulation:
             billed[self.user_of[name]] += amount
         totals = [one for one in counters.values() if (one.scope, one.window) == ("user", "total")]
         for one in totals:
-            hold("I2 the bill is covered", billed[one.id] <= _used(one), (one, billed[one.id]))
+            must("I2 the bill is covered", billed[one.id] <= _used(one), (one, billed[one.id]))
         shared_by_all: list[tuple[Scope, str, Window]] = [
             ("organization", ORGANIZATION, "total"),
             ("global", "*", "total"),
@@ -557,15 +557,15 @@ class Simulation:
                 shared = counters[scope]
                 for part in ("posted", "held", "unknown", "overrun"):
                     whole = sum(getattr(one, part) for one in totals)
-                    hold("I3 all counters or none", getattr(shared, part) == whole, (scope, part))
+                    must("I3 all counters or none", getattr(shared, part) == whole, (scope, part))
 
     def _check_limit(self, which: tuple[str, str, str], one: CounterStatus) -> None:
         """I1. A limit that was lowered only stops new holds, so what was used then is allowed."""
         key = (which[0] + which[2], which[1])
         limit = one.limit or 0
         cap = max(limit, min(self._caps.get(key, limit), _used(one)))
-        hold("I1 no budget is overspent", _used(one) <= cap + one.overrun, one)
-        hold("no overrun", one.overrun == 0, one)
+        must("I1 no budget is overspent", _used(one) <= cap + one.overrun, one)
+        must("no overrun", one.overrun == 0, one)
         self._caps[key] = cap
 
     def _check_acknowledged(self) -> None:
@@ -573,9 +573,9 @@ class Simulation:
         charged = {one.hold for one in self.disk.real.unresolved()}
         for name, told in self._outside.items():
             if told.settled:
-                hold("I9 a settlement that was told is kept", told.hold not in charged, name)
+                must("I9 a settlement that was told is kept", told.hold not in charged, name)
             elif not told.over:
-                hold("I9 a hold that was told is kept", told.hold in charged, name)
+                must("I9 a hold that was told is kept", told.hold in charged, name)
 
     async def _end(self) -> None:
         for _ in range(TURNS_TO_END):
@@ -585,10 +585,10 @@ class Simulation:
             self._flush()
             await self._turn()
             self.check()
-        hold("every call ends", not self._tasks, [*self._tasks])
+        must("every call ends", not self._tasks, [*self._tasks])
         for found in self.disk.real.unresolved():
             if found.state == "open":
-                hold("no hold is left but of applications", found.request_id.startswith("o"))
+                must("no hold is left but of applications", found.request_id.startswith("o"))
                 self.disk.real.post(found.hold, self.provider.bill[found.request_id], "billed")
             else:
                 self._resolve(found)
@@ -596,8 +596,8 @@ class Simulation:
         bill = sum(self.provider.bill.values())
         posted = [one for one in self.disk.real.counters("global") if one.window == "total"]
         told = sum(one.posted for one in posted)
-        hold("the books are the bill", told == bill, (told, bill))
-        hold("nothing is left", all(_used(one) == one.posted for one in posted))
+        must("the books are the bill", told == bill, (told, bill))
+        must("nothing is left", all(_used(one) == one.posted for one in posted))
 
     # How it is put together.
 
