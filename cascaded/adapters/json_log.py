@@ -68,7 +68,9 @@ class JsonLog:
         try:
             self._stream.write(self._encode({**line, **fields, **lost}) + b"\n")
             self._stream.flush()
-        except OSError:  # a full disk or a reader that left must not stop the calls
+        # A full disk or a reader that left must not stop the calls; nor must a stream that another
+        # thread closes at this moment, because it turned to another one.
+        except (OSError, ValueError):
             self._lost += 1
         else:
             self._lost = 0

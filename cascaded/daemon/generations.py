@@ -1,9 +1,10 @@
 """The configuration in force, and how another takes its place while calls are under way."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import Any, TypeVar
 
 from cascaded.api.server import Services
 from cascaded.config import Config
@@ -20,10 +21,14 @@ from cascaded.types.decision import Refusal
 from cascaded.types.errors import LedgerFaultError
 from cascaded.wire.upkeep import Reloaded
 
+T = TypeVar("T")
 Reread = Callable[[], Config | Sequence[str]]
 """Reads the whole configuration again; or every mistake in it, a line each. May wait for disks."""
 
 SERVING = "serving"
+HOLDS = " holds until a restart: restart the daemon, or put it back to what it was"
+MAX_FORMER = 32
+"""Configurations that live on for calls which began with them."""
 FIXED_OF_SERVER = (
     "socket",
     "socket_mode",
@@ -53,7 +58,7 @@ class Generations:
         self._lines = lines
         self._reread = reread
         self._turn = asyncio.Lock()
-        self._retiring = set[asyncio.Task[None]]()
+        self._tasks = set[asyncio.Task[Any]]()
         self.now = make_generation(config, ground, None, self.reload, plans)
         self._living = [self.now]
         self._tell_limits(self.now)
@@ -66,7 +71,10 @@ class Generations:
 
     async def reload(self) -> Reloaded | Refusal:
         """Read and check the configuration again, and put it in force; or keep the old one whole
-        and say why. One at a time."""
+        and say why. One at a time; whoever asked may leave meanwhile."""
+        return await asyncio.shield(self._own(self._reload()))
+
+    async def _reload(self) -> Reloaded | Refusal:
         systemd = self._ground.systemd
         async with self._turn:
             systemd.reloading(self._ground.clock.monotonic_ns())
@@ -85,9 +93,9 @@ class Generations:
 
     async def close(self) -> None:
         """Close what all of them hold open. Their calls have ended."""
-        for task in self._retiring:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         owned = {id(one): one for each in self._living for one in _owned(each)}
         for one in owned.values():
             await one.close()
@@ -96,16 +104,12 @@ class Generations:
         config = await self._ground.offload(self._reread)
         if not isinstance(config, Config):
             return _kept(config)
-        fixed = fixed_changes(self.now.config, config)
-        if fixed:
-            return _kept(
-                [
-                    f"{key} holds until a restart: restart the daemon, or put it back to"
-                    " what it was"
-                    for key in fixed
-                ]
-            )
         former = self.now
+        fixed = fixed_changes(former.config, config)
+        if fixed:
+            return _kept([key + HOLDS for key in fixed])
+        if len(self._living) > MAX_FORMER:
+            return _kept([f"{MAX_FORMER} former ones still have calls under way: wait for them"])
         plans = former.plans
         try:
             plans = await keep_plans(config, self._ground, former.plans)
@@ -119,15 +123,19 @@ class Generations:
                 return _kept([str(error)])
             raise
         self._boot(generation)
-        task = asyncio.create_task(self._retire(former))  # noqa: TID251  owned: `close` awaits it
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
+        self._own(self._retire(former))
         tables = [
             name
             for name in Config.__struct_fields__
             if getattr(config, name) != getattr(former.config, name)
         ]
         return Reloaded(generation=generation.number, changed=tuple(tables))
+
+    def _own(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)  # noqa: TID251  owned: `close` awaits it
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _swap(self, generation: Generation) -> None:
         """One batch of limits, then everything else, with nothing between them: no call sees a

@@ -25,6 +25,7 @@ from cascaded.daemon.ground import open_ground
 from cascaded.daemon.log import open_lines
 from cascaded.daemon.plans import keep_plans
 
+STDIN = 0
 EXPIRE_EVERY_S = 5.0
 WIND_UP_S = 15.0
 """What a stopping daemon may need after its drain, to settle and to write what it knows."""
@@ -45,7 +46,13 @@ async def _serve(config: Config, reread: Reread) -> None:
     except PassedSocketError as error:
         raise StartError(str(error)) from None
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    terminal = os.isatty(STDIN)
+
+    def hung_up() -> None:
+        """It means a reload, unless the terminal that it was started from is gone."""
+        (stop if terminal and not os.isatty(STDIN) else hangup).set()
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with (

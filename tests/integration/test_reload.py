@@ -1,6 +1,8 @@
 """Another configuration for a daemon that is at work."""
 
 import json
+import os
+import pty
 import re
 import signal
 import threading
@@ -314,7 +316,50 @@ def test_hundreds_of_calls_while_it_changes_again_and_again(
     assert not events(daemon, "fault")
 
 
+def test_a_caller_that_leaves_does_not_split_a_reload(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, going_on = threading.Event(), threading.Event()
+
+    def slowly() -> Config:
+        reading.set()
+        going_on.wait(5)
+        return daemon.config
+
+    monkeypatch.setattr(daemon.generations, "_reread", slowly)
+    with pytest.raises(httpx2.ReadTimeout), daemon.http() as client:
+        client.post("/reload", timeout=0.2)
+    assert reading.is_set()
+    going_on.set()
+    wait_for(lambda: events(daemon, "reloaded"))
+
+
+def test_former_ones_are_bounded(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cascaded.daemon.generations.MAX_FORMER", 1)
+    former = daemon.services
+    former.tally.in_flight += 1
+    assert daemon.reload().status_code == 200
+    assert "still have calls" in daemon.reload().json()["error"]["message"]
+    former.tally.in_flight -= 1
+    wait_for(lambda: len(daemon.generations._living) == 1)
+    assert daemon.reload().status_code == 200
+
+
 # Signals.
+
+
+def test_a_terminal_that_closes_ends_it(
+    tmp_path_factory: pytest.TempPathFactory, upstream: Upstream
+) -> None:
+    folder = tmp_path_factory.mktemp("t")
+    toml = CASCADE.replace("{url}", upstream.url).replace('[log]\nfile = "{folder}/log.jsonl"', "")
+    ours, its = pty.openpty()
+    with serving(folder, toml, stdin=its) as daemon:
+        os.close(its)
+        daemon.send(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in daemon.events())
+        os.close(ours)
+        assert daemon.end(signal.SIGHUP) == 0
 
 
 def test_a_hangup_reloads_and_a_daemon_stops_all_the_same(

@@ -94,6 +94,7 @@ def serving(
     ready: bool = True,
     launcher: Sequence[str] = (),
     python: str = sys.executable,
+    stdin: int | None = None,
     **env: str,
 ) -> Iterator[Served]:
     """`cascaded serve` with this config, its log on standard error; killed if it is left running.
@@ -110,6 +111,7 @@ def serving(
         said.open("ab") as output,
         subprocess.Popen(
             command,
+            stdin=stdin,
             stderr=output,
             env=environ(**{"XDG_STATE_HOME": str(folder / f"{socket.stem}-state"), **env}),
         ) as process,
