@@ -20,7 +20,7 @@ COMMANDS = {
     "check": "cascaded.cli.budget:check",
     "budget": "cascaded.cli.budget:budget",
     "unknowns": "cascaded.cli.budget:unknowns",
-    "users": "cascaded.cli.records:users",
+    "users": "cascaded.cli.users:users",
     "audit": "cascaded.cli.records:audit",
     "reload": "cascaded.cli.reload:reload",
     "state": "cascaded.cli.state:state",

@@ -11,12 +11,7 @@ DEFAULT_RECORDS = 20
 MOST_RECORDS = 1_000
 
 
-@click.group()
-def users() -> None:
-    """What users spend."""
-
-
-@users.command()
+@click.command()
 @click.argument("user", required=False)
 @JSON
 @SOCKET

@@ -1,5 +1,6 @@
 """The light client: `Client()` and `AsyncClient()` talk to the daemon of this host."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from cascaded.client.errors import (
@@ -39,6 +40,15 @@ from cascaded.client.sync import Client, Hold
 
 if TYPE_CHECKING:
     from cascaded.client.aio import AsyncClient, AsyncHold
+    from cascaded.client.stored import (
+        CreatedUsers,
+        OrganizationsPage,
+        StoredOrganization,
+        StoredUser,
+        StoredWorkspace,
+        UsersPage,
+        WorkspacesPage,
+    )
 
 __all__ = [
     "APIError",
@@ -56,6 +66,7 @@ __all__ = [
     "CascadedError",
     "Check",
     "Client",
+    "CreatedUsers",
     "DaemonUnreachableError",
     "Health",
     "Hold",
@@ -63,24 +74,42 @@ __all__ = [
     "LimitInfo",
     "Metadata",
     "ModelInfo",
+    "OrganizationsPage",
     "ProtocolError",
     "RateLimitedError",
     "Readiness",
     "Receipt",
     "Reloaded",
     "Share",
+    "StoredOrganization",
+    "StoredUser",
+    "StoredWorkspace",
     "StreamBrokenError",
     "Summary",
     "ToolCall",
     "UnresolvedHold",
+    "UsersPage",
     "VersionError",
+    "WorkspacesPage",
 ]
 
 
-def __getattr__(name: str) -> object:
-    """The asynchronous half is loaded when it is first named: asyncio takes its time."""
-    if name in ("AsyncClient", "AsyncHold"):
-        from cascaded.client import aio
+_LATE = {"AsyncClient": "aio", "AsyncHold": "aio"} | dict.fromkeys(
+    (
+        "CreatedUsers",
+        "OrganizationsPage",
+        "StoredOrganization",
+        "StoredUser",
+        "StoredWorkspace",
+        "UsersPage",
+        "WorkspacesPage",
+    ),
+    "stored",
+)
 
-        return getattr(aio, name)
+
+def __getattr__(name: str) -> object:
+    """What takes its time, asyncio and profiles, is loaded when it is first named."""
+    if name in _LATE:
+        return getattr(import_module(f"cascaded.client.{_LATE[name]}"), name)
     raise AttributeError(f"module 'cascaded.client' has no attribute {name!r}")

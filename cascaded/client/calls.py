@@ -7,7 +7,8 @@ there. To add a call:
    later have defaults, and what is one of several words is a `str`: an older or newer daemon may
    leave out or say something else.
 2. Add a function here. Its arguments are the caller's, its docstring is theirs too, and it returns
-   a `Call` made by `_get` or `_post`. Amounts of money go through `_exact`, `None` is left out.
+   a `Call` made by `_get`, `_post` or `_change`. Amounts of money go
+   through `_exact`, `None` is left out.
 3. Add the line `name = Method(calls.name)` to `Client`, and the same line to `AsyncClient`.
    Arguments and result are known to type checkers from the function.
 
@@ -17,7 +18,7 @@ there. To add a call:
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -38,6 +39,18 @@ from cascaded.client.results import (
     Summary,
     UnresolvedHold,
 )
+
+if TYPE_CHECKING:
+    from cascaded.client.stored import (
+        CreatedUsers,
+        OrganizationsPage,
+        StoredOrganization,
+        StoredUser,
+        StoredWorkspace,
+        UsersPage,
+        WorkspacesPage,
+    )
+    from cascaded.types.profile import OrganizationConfig, Stored, UserProfile, WorkspaceConfig
 
 _NOT_READY = 503
 
@@ -186,6 +199,95 @@ def resolve(hold: int, cost: Amount) -> Call[Receipt]:
     return _post(f"/unknowns/{hold}", _json(Receipt), {"cost": _exact(cost)})
 
 
+def users(*, limit: int | None = None, after: str | None = None) -> "Call[UsersPage]":
+    """Users who are stored, by id. Administrators.
+
+    At most `limit` of them; `after` is the page's before, to read on.
+    """
+    return _get("/users", _stored("UsersPage"), limit=limit, after=after)
+
+
+def user(user_id: str) -> "Call[StoredUser]":
+    """One user's profile, and the limits it makes with its tier: your own, or as an administrator
+    anybody's."""
+    return _get(_place("users", user_id), _stored("StoredUser"))
+
+
+def create_users(profiles: "Sequence[UserProfile]") -> "Call[CreatedUsers]":
+    """Store new users, all or none: `APIError` has in `details["rows"]` which cannot be stored.
+    Administrators."""
+    return _post("/users", _stored("CreatedUsers"), {"users": [_said(one) for one in profiles]})
+
+
+def put_user(profile: "UserProfile", *, version: int | None = None) -> "Call[StoredUser]":
+    """Store all of a user. Administrators.
+
+    With the `version` that it replaces it fails where somebody else was faster; without one it
+    replaces whatever is there.
+    """
+    return _change(
+        "PUT", _place("users", profile.id), _stored("StoredUser"), _said(profile), version
+    )
+
+
+def change_user(
+    user_id: str, changes: Mapping[str, object], *, version: int | None = None
+) -> "Call[StoredUser]":
+    """Change some members of a user, object by object; `None` puts one back to its default.
+    Administrators."""
+    return _change("PATCH", _place("users", user_id), _stored("StoredUser"), changes, version)
+
+
+def set_tier(user_id: str, tier: str | None, *, version: int | None = None) -> "Call[StoredUser]":
+    """Move a user to another tier, from the next call on. Administrators."""
+    place = _place("users", user_id) + "/tier"
+    return _change("PUT", place, _stored("StoredUser"), {"tier": tier}, version)
+
+
+def delete_user(user_id: str, *, version: int | None = None) -> "Call[StoredUser]":
+    """Forget a user; what it was. Administrators."""
+    return _change("DELETE", _place("users", user_id), _stored("StoredUser"), None, version)
+
+
+def organizations(
+    *, limit: int | None = None, after: str | None = None
+) -> "Call[OrganizationsPage]":
+    """Organisations that are stored, by id. Administrators."""
+    return _get("/organizations", _stored("OrganizationsPage"), limit=limit, after=after)
+
+
+def put_organization(
+    organization: "OrganizationConfig", *, version: int | None = None
+) -> "Call[StoredOrganization]":
+    """Store all of an organisation; `version` as for `put_user`. Administrators."""
+    place = _place("organizations", organization.id)
+    return _change("PUT", place, _stored("StoredOrganization"), _said(organization), version)
+
+
+def delete_organization(id: str, *, version: int | None = None) -> "Call[StoredOrganization]":
+    """Forget an organisation's settings; what they were. Administrators."""
+    place = _place("organizations", id)
+    return _change("DELETE", place, _stored("StoredOrganization"), None, version)
+
+
+def workspaces(*, limit: int | None = None, after: str | None = None) -> "Call[WorkspacesPage]":
+    """Workspaces that are stored, by id. Administrators."""
+    return _get("/workspaces", _stored("WorkspacesPage"), limit=limit, after=after)
+
+
+def put_workspace(
+    workspace: "WorkspaceConfig", *, version: int | None = None
+) -> "Call[StoredWorkspace]":
+    """Store all of a workspace; `version` as for `put_user`. Administrators."""
+    place = _place("workspaces", workspace.id)
+    return _change("PUT", place, _stored("StoredWorkspace"), _said(workspace), version)
+
+
+def delete_workspace(id: str, *, version: int | None = None) -> "Call[StoredWorkspace]":
+    """Forget a workspace's settings; what they were. Administrators."""
+    return _change("DELETE", _place("workspaces", id), _stored("StoredWorkspace"), None, version)
+
+
 def health() -> Call[Health]:
     """Whether the daemon answers, and its version."""
     return _get("/health", _json(Health))
@@ -255,6 +357,49 @@ def _post(
         headers={} if key is None else {"Idempotency-Key": key},
         repeatable=repeatable or key is not None,
     )
+
+
+def _change(
+    method: str,
+    place: str,
+    read: Callable[[bytes], T],
+    body: Mapping[str, object] | None,
+    version: int | None,
+) -> Call[T]:
+    """A change of what is stored. Its members are sent as they are, `None` as null."""
+    return Call(
+        method=method,
+        path=place,
+        read=read,
+        body=None if body is None else msgspec.json.encode(body),
+        headers={"If-Match": "*" if version is None else f'"{version}"'},
+    )
+
+
+def _place(kind: str, id: str) -> str:
+    from urllib.parse import quote  # as above
+
+    return f"/{kind}/{quote(id, safe='')}"
+
+
+def _said(stored: "Stored") -> dict[str, object]:
+    """What it says beside its id: defaults are left out."""
+    defaults = stored.bare
+    said = {name: getattr(stored, name) for name in stored.__struct_fields__}
+    name = stored.__struct_fields__[0]
+    told = {key: value for key, value in said.items() if value != getattr(defaults, key)}
+    return {name: stored.id, **told}
+
+
+def _stored(shape: str) -> Callable[[bytes], Any]:
+    """Reads a body of this shape of `cascaded.client.stored`."""
+
+    def read(body: bytes) -> Any:
+        from cascaded.client import stored
+
+        return msgspec.json.decode(body, type=getattr(stored, shape))
+
+    return read
 
 
 def _json(shape: type[T]) -> Callable[[bytes], T]:

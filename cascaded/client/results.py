@@ -274,4 +274,4 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
     dir: str
     contents: tuple[BackupPart, ...]
-    """`ledger`, `usage` and `audit`. Not in it: the configuration, its secrets, and models."""
+    """`ledger`, `profiles`, `usage` … Not in it: the configuration, its secrets, and models."""

@@ -309,6 +309,11 @@ class UserProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         """Its id."""
         return self.user_id
 
+    @property
+    def bare(self) -> "UserProfile":
+        """Its name alone."""
+        return UserProfile(user_id=self.user_id)
+
     @classmethod
     def from_tier(cls, tier: str, user_id: str, *, tiers: Tiers = TIER_PRESETS) -> "UserProfile":
         """A user on this tier, with everything else at its default. Raises `ValueError` for a tier

@@ -4,11 +4,16 @@ calls are bound by them from the next one on."""
 import json
 import os
 from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+import cascaded
+from cascaded.cli import cascaded as cascaded_command
 from tests.support.daemon import CASCADE, Daemon, daemon_with
 from tests.support.upstream import Says, Upstream
 
@@ -333,3 +338,73 @@ def test_too_many_limits_refuse_and_say_so(upstream: Upstream) -> None:
         refused = ask(http, "u")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "limits_unusable")
         assert json.loads(refused.text)["error"]["message"].startswith("0 budgets and 21 rates")
+
+
+class TestClientAndCommands:
+    def test_the_client(self, kept: Daemon) -> None:
+        with cascaded.Client(kept.socket) as client:
+            bob = cascaded.UserProfile(
+                user_id="bob/1",
+                tier="pro",
+                budget_overrides=cascaded.BudgetConfig(daily=Decimal("0.000000001")),
+            )
+            made = client.create_users([bob])
+            assert made.created == 1
+            stored = client.user("bob/1")
+            assert (stored.user, stored.version) == (bob, made.versions[0])
+            assert stored.effective_budget is not None
+            assert stored.effective_budget.weekly == 50
+            moved = client.set_tier("bob/1", "free", version=stored.version)
+            with pytest.raises(cascaded.APIError) as caught:
+                client.put_user(bob, version=stored.version)
+            assert (caught.value.status, caught.value.code) == (412, "version_conflict")
+            assert client.put_user(bob, version=moved.version).user == bob
+            assert client.change_user("bob/1", {"tags": ["x"], "tier": None}).user.tags == ("x",)
+            assert [one.user.id for one in client.users(limit=1, after="bob").users] == ["bob/1"]
+            with pytest.raises(cascaded.APIError) as caught:
+                client.create_users([bob])
+            assert caught.value.details["rows"] == [
+                {"row": 0, "message": "'bob/1' is there already"}
+            ]
+            assert client.delete_user("bob/1").user.tags == ("x",)
+            acme = cascaded.OrganizationConfig(organization_id="c-acme", data_region="eu")
+            assert client.put_organization(acme).organization == acme
+            lab = cascaded.WorkspaceConfig(workspace_id="c-lab", organization_id="c-acme")
+            assert client.put_workspace(lab).workspace == lab
+            assert acme in [one.organization for one in client.organizations().organizations]
+            assert lab in [one.workspace for one in client.workspaces().workspaces]
+            assert client.delete_organization("c-acme").organization == acme
+            assert client.delete_workspace("c-lab").workspace == lab
+
+    def test_the_commands(self, kept: Daemon, tmp_path: Path) -> None:
+        def users(*words: str, code: int = 0) -> str:
+            done = CliRunner().invoke(cascaded_command, ["users", *words, "--socket", kept.socket])
+            assert done.exit_code == code, (done.output, done.exception)
+            return done.output
+
+        created = users("create", "cli-1", "--tier", "pro", "--daily", "2.50", "--workspace", "w")
+        assert created == "cli-1 is stored\n"
+        shown = json.loads(users("show", "cli-1"))
+        assert (shown["user"]["tier"], shown["user"]["budget_overrides"]["daily"]) == ("pro", "2.5")
+        assert users("set-tier", "cli-1", "free") == "cli-1 is on tier free\n"
+        assert "cli-1  free" in users("list", "--after", "cli-0", "--limit", "1")
+        assert json.loads(users("list", "--json", "--limit", "1"))["users"]
+        whole, lines = tmp_path / "whole.json", tmp_path / "lines.jsonl"
+        whole.write_text('[{"user_id": "cli-2", "budget_overrides": {"daily": 0.123456789}}]')
+        lines.write_text('{"user_id": "cli-3"}\n{"user_id": "cli-4"}\n')
+        assert users("import", str(whole)) == "1 users are stored\n"
+        assert json.loads(users("import", str(lines), "--json"))["created"] == 2
+        stored = json.loads(users("show", "cli-2"))["user"]
+        assert stored["budget_overrides"]["daily"] == "0.123456789"
+        for text, code, why in (
+            ("[", 1, "is not JSON"),
+            ("[7]", 2, "row 0: a profile is a JSON object"),
+            ('{"user_id": "x"}\n{"user_id": ""}', 2, "row 1: "),
+        ):
+            lines.write_text(text)
+            assert why in users("import", str(lines), code=code)
+        assert "is below zero" in users("create", "x", "--daily=-1", code=2)
+        for user in ("cli-1", "cli-2", "cli-3"):
+            assert json.loads(users("delete", user, "--json"))["user"]["user_id"] == user
+        assert '"user_id": "cli-4"' in users("delete", "cli-4")
+        assert "cli-1" in users("summary", "cli-1")

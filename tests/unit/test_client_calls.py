@@ -10,6 +10,7 @@ import pytest
 
 from cascaded.client import AsyncClient, Client, HoldResolvedError, aio, calls, sync
 from cascaded.client.calls import Call
+from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 
 DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
     name: value
@@ -18,6 +19,9 @@ DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
 }
 WRITTEN_OUT = {"stream", "reserve"}
 """Methods that are more than one call and its answer."""
+
+
+ALICE = UserProfile(user_id="alice", tier="pro")
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
@@ -57,6 +61,18 @@ def test_the_clients_take_the_same_words() -> None:
     [
         (calls.budgets(), "GET", "/budgets", None),
         (calls.budgets("user", "a&b=c ü"), "GET", "/budgets?scope=user&id=a%26b%3Dc+%C3%BC", None),
+        (calls.users(limit=3, after="a"), "GET", "/users?limit=3&after=a", None),
+        (calls.user("a/b ü"), "GET", "/users/a%2Fb%20%C3%BC", None),
+        (calls.put_user(ALICE), "PUT", "/users/alice", {"user_id": "alice", "tier": "pro"}),
+        (calls.change_user("u", {"tier": None}), "PATCH", "/users/u", {"tier": None}),
+        (calls.set_tier("u", None), "PUT", "/users/u/tier", {"tier": None}),
+        (calls.delete_user("u"), "DELETE", "/users/u", None),
+        (
+            calls.create_users([ALICE]),
+            "POST",
+            "/users",
+            {"users": [{"user_id": "alice", "tier": "pro"}]},
+        ),
         (calls.audit(limit=0), "GET", "/audit?limit=0", None),
         (calls.settle(7, None), "POST", "/settle", {"hold": 7}),
         (calls.settle(7, 0), "POST", "/settle", {"hold": 7, "cost": "0"}),
@@ -85,7 +101,14 @@ def test_what_may_be_sent_twice() -> None:
     """Looks, questions that take nothing, and what carries a key; nothing that costs."""
     given: dict[str, list[Any]] = {"run": ["Hi"], "stream": ["Hi"], "check": ["Hi"]}
     given |= {"reserve": [1], "settle": [7, 1], "release": [7], "resolve": [7, 1], "backup": ["/b"]}
-    once = {"run", "stream", "reserve", "settle", "release", "resolve", "backup"}
+    given |= {"user": ["u"], "change_user": ["u", {}], "set_tier": ["u", "pro"]}
+    given |= {"create_users": [[ALICE]], "put_user": [ALICE], "delete_user": ["u"]}
+    given |= {"put_organization": [OrganizationConfig(organization_id="o")]}
+    given |= {"put_workspace": [WorkspaceConfig(workspace_id="w")]}
+    given |= {"delete_organization": ["o"], "delete_workspace": ["w"]}
+    once = {"run", "stream", "reserve", "settle", "release", "resolve", "backup", "set_tier"}
+    once |= {name for name in DESCRIBED if name.split("_")[0] in ("create", "put", "change")}
+    once |= {name for name in DESCRIBED if name.startswith("delete")}
     for name, describe in DESCRIBED.items():
         assert describe(*given.get(name, [])).repeatable == (name not in once), name
     keyed = calls.reserve(1, idempotency_key="k")
@@ -124,3 +147,8 @@ def not_exact() -> Any:
 def test_a_check_is_of_one_thing(asked: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="either a query or a cost"):
         calls.check(**asked)
+
+
+def test_the_version_that_is_replaced() -> None:
+    assert calls.put_user(ALICE).headers == {"If-Match": "*"}
+    assert calls.delete_user("u", version=7).headers == {"If-Match": '"7"'}
