@@ -402,7 +402,7 @@ def test_users_summary(kept: Daemon, client: Client) -> None:
 def test_audit_on_the_command_line(kept: Daemon, client: Client) -> None:
     for _ in range(2):
         assert call(kept, "tiny") == 429
-    records_of(client, "tiny", "denied")
+    wait_for(lambda: len(records_of(client, "tiny", "denied")) > 1)
     shown = invoke("audit", "--limit", "1", "--socket", kept.socket)
     assert shown.exit_code == 0, shown.output
     assert "More: --after " in shown.stderr
