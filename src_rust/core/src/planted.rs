@@ -26,6 +26,16 @@ pub(crate) enum Bug {
     ShrinksToFit,
     /// The same idempotency key takes another hold.
     ForgetsKeys,
+    /// What may be sent at once is taken from a record that is not on the disk yet.
+    TrustsUnwrittenRoom,
+    /// A room that is made smaller stays as it was until the next one is on the disk.
+    LowersLate,
+    /// What a settlement gives back is room at once, although the settlement may be lost.
+    ReusesReturns,
+    /// A new window has the room of the last.
+    RoomOutlivesWindow,
+    /// At recovery the rooms are not charged.
+    ForgetsRooms,
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ const LINGER: Duration = Duration::from_millis(2);
 /// The journal's settings with what the ledger knows.
 fn options(options: &Options) -> Options {
     Options {
-        record_tags: TAGS.collect(),
+        record_tags: TAGS.to_vec(),
         linger: LINGER,
         schema: u16::from(RECORD_VERSION),
         ..options.clone()

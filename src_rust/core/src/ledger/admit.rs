@@ -106,6 +106,18 @@ impl Line<'_> {
         self.policy.fits(self.balance, choice.amount)
     }
 
+    fn is_hard(&self) -> bool {
+        self.policy.mode.is_hard() && self.policy.limit.is_some()
+    }
+
+    /// What may be sent at once. A new window has no room yet.
+    fn safe(&self, durable: u64) -> i64 {
+        match self.origin {
+            LineOrigin::Open(counter) => counter.safe(durable),
+            LineOrigin::Rolled(_) | LineOrigin::New(_) => 0,
+        }
+    }
+
     fn blocks(&self, choice: &Choice<'_>) -> bool {
         self.policy.mode.is_hard() && !self.fits(choice)
     }
@@ -481,6 +493,11 @@ impl Ledger {
             degraded: meeting.degraded,
             warnings: Vec::new(),
             shadow: Vec::new(),
+            hard: meeting.lines.iter().any(Line::is_hard),
+            clear: meeting
+                .lines
+                .iter()
+                .all(|line| reserve.amount <= line.safe(self.durable)),
             counters: meeting.lines.iter().map(|line| line.handle).collect(),
             rates: meeting.rates.iter().map(|rate| rate.handle).collect(),
         };

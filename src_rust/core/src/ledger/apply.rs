@@ -2,10 +2,10 @@
 
 use super::balance::Change;
 use super::error::Misfit;
-use super::holds::{Attempt, Hold, HoldState, KeyEntry, Outcome, KEY_LIFETIME_NS};
+use super::holds::{Attempt, Hold, HoldState, KeyEntry, LostCalls, Outcome, KEY_LIFETIME_NS};
 use super::record::{
-    Adjust, AttemptEnd, Dispatch, LateAdjust, Limits, PastWindow, Record, Release, Reserve, Settle,
-    Shrink, Sweep, Unknown,
+    Adjust, AttemptEnd, Ceilings, Dispatch, Found, LateAdjust, Limits, Lost, PastWindow, Record,
+    Release, Reserve, Room, Settle, Shrink, Sweep, Unknown,
 };
 use super::{LateTotal, Ledger};
 use crate::planted::{planted, Bug};
@@ -38,6 +38,9 @@ impl Ledger {
             Record::LateAdjust(adjust) => self.apply_late_adjust(adjust),
             Record::Limits(limits) => self.apply_limits(limits),
             Record::Sweep(sweep) => self.apply_sweep(sweep),
+            Record::Ceilings(ceilings) => self.apply_ceilings(ceilings),
+            Record::Lost(lost) => self.apply_lost(lost),
+            Record::Found(found) => self.apply_found(found),
         }
     }
 
@@ -268,6 +271,58 @@ impl Ledger {
             .rates
             .iter()
             .try_for_each(|change| self.rates.set_limit(*change))
+    }
+
+    fn apply_ceilings(&mut self, ceilings: &Ceilings) -> Result<(), Misfit> {
+        for Room { counter, room } in &ceilings.rooms {
+            check(*room >= 0)?;
+            self.counters.set_room(*counter, *room)?;
+        }
+        Ok(())
+    }
+
+    fn apply_lost(&mut self, lost: &Lost) -> Result<(), Misfit> {
+        self.advance(lost.at);
+        let at_ns = lost.at.calendar_ns;
+        let mut charges = Vec::with_capacity(lost.rooms.len());
+        for Room { counter, room } in &lost.rooms {
+            check(*room > 0)?;
+            charges.push((self.counters.lose(at_ns, *counter, *room)?, *room));
+        }
+        let all = self.holds.lost.entry(lost.hold).or_insert(LostCalls {
+            at: lost.at,
+            charges: Vec::new(),
+        });
+        all.charges.append(&mut charges);
+        self.holds.dirty_lost.insert(lost.hold);
+        self.holds.next = lost.hold.checked_add(1).ok_or(Misfit("too many holds"))?;
+        Ok(())
+    }
+
+    /// What is known of a counter for itself counts there; of the others no more than all lost
+    /// calls together cost, and no more than was charged.
+    fn apply_found(&mut self, found: &Found) -> Result<(), Misfit> {
+        self.advance(found.at);
+        check(found.posted.is_none_or(|posted| posted >= 0))?;
+        let mut lost = self.holds.lost.remove(&found.hold).ok_or(GONE)?;
+        self.holds.dirty_lost.insert(found.hold);
+        let most = lost.unknown();
+        let mut left = Vec::new();
+        for (charge, amount) in std::mem::take(&mut lost.charges) {
+            let Some(posted) = found.posted_on(charge.counter, amount, most) else {
+                left.push((charge, amount));
+                continue;
+            };
+            check(posted >= 0)?;
+            let change = Change::adjust(amount, posted);
+            self.counters
+                .change(found.at.calendar_ns, charge, change, true)?;
+        }
+        if !left.is_empty() {
+            lost.charges = left;
+            self.holds.lost.insert(found.hold, lost);
+        }
+        Ok(())
     }
 
     fn apply_sweep(&mut self, sweep: &Sweep) -> Result<(), Misfit> {

@@ -227,6 +227,17 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
+impl<A: Wire, B: Wire> Wire for (A, B) {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.0.put(out);
+        self.1.put(out);
+    }
+
+    fn get(from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok((A::get(from)?, B::get(from)?))
+    }
+}
+
 impl Wire for Arc<str> {
     fn put(&self, out: &mut Vec<u8>) {
         (self.len() as u64).put(out);

@@ -1,9 +1,10 @@
 //! Counters: one limit of one scope in one window.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::balance::{Balance, Change};
+use super::ceiling::Ceiling;
 use super::codec::{wire_struct, DecodeError, MAX_NAME_BYTES};
 use super::error::{LedgerError, Misfit};
 use super::policy::{Origin, Policy};
@@ -96,6 +97,8 @@ pub(crate) struct Counter {
     pub dirty: bool,
     /// Oldest first; only rolling windows have any.
     pub slots: Option<Vec<RollingSlot>>,
+    /// Only of counters that are in use.
+    pub ceiling: Option<Box<Ceiling>>,
 }
 
 /// The slot of a rolling window that an instant is in.
@@ -167,7 +170,37 @@ impl Counter {
 
     pub(crate) fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+        let left = self.left(self.balance);
+        if let Some(ceiling) = &mut self.ceiling {
+            ceiling.set(ceiling.room.min(left));
+        }
         self.refresh();
+    }
+
+    /// What its limit leaves, if it is one that is never overspent.
+    fn left(&self, balance: Balance) -> i64 {
+        let hard = self.policy.mode.is_hard();
+        let cap = self.policy.cap().filter(|_| hard).unwrap_or(i64::MAX);
+        cap.saturating_sub(balance.used()).max(0)
+    }
+
+    /// What may be charged to it if all that the journal knows not of is lost.
+    pub(crate) fn room(&self) -> i64 {
+        let room = self.ceiling.as_ref().map_or(0, |ceiling| ceiling.room);
+        // The sum must fit, whatever an overrun has made of it since.
+        room.min(i64::MAX - self.balance.used())
+    }
+
+    /// What may be reserved on it and sent at once, when all up to `durable` is on the disk.
+    pub(crate) fn safe(&self, durable: u64) -> i64 {
+        let ceiling = self.ceiling.as_ref();
+        ceiling.map_or(0, |ceiling| ceiling.safe(durable))
+    }
+
+    /// The room to write for it now, if it should have more.
+    pub(crate) fn wanted_room(&self, at_ns: i64, durable: u64, commit_ns: i64) -> Option<i64> {
+        let left = self.left(self.balance_at(at_ns));
+        self.ceiling.as_ref()?.wanted(durable, commit_ns, left)
     }
 
     /// The slot's part after a change, if that slot still counts.
@@ -216,6 +249,11 @@ impl Counter {
         self.expire(at_ns);
         let (balance, slot) = self.after(at_ns, period, change)?;
         self.balance = balance;
+        if let Some(ceiling) = &mut self.ceiling {
+            if change.held < 0 {
+                ceiling.give_back(-change.held);
+            }
+        }
         if let (Some(slots), Some(new)) = (&mut self.slots, slot) {
             match slots.binary_search_by_key(&new.number, |slot| slot.number) {
                 Ok(place) => slots[place] = new,
@@ -293,6 +331,8 @@ pub(crate) struct Counters {
     pub totals: Vec<WindowTotal>,
     pub dirty: Vec<u32>,
     pub dirty_past: Vec<(Handle, u32)>,
+    /// Counters with a room that is taken back when they are idle.
+    pub warm: VecDeque<Handle>,
     by_key: HashMap<PackedKey, Handle>,
     zones: Zones,
     pub zone_names: Vec<Arc<str>>,
@@ -351,7 +391,7 @@ impl Counters {
         })
     }
 
-    fn touch(&mut self, handle: Handle) {
+    pub(crate) fn touch(&mut self, handle: Handle) {
         if let Some(counter) = self.slab.get_mut(handle) {
             if !counter.dirty {
                 counter.dirty = true;
@@ -399,6 +439,7 @@ impl Counters {
             degraded: false,
             dirty: false,
             slots: key.window.slot_ns().map(|_| Vec::new()),
+            ceiling: None,
         };
         counter.refresh();
         self.slab
@@ -443,6 +484,12 @@ impl Counters {
         counter.balance = Balance::default();
         counter.holds = 0;
         counter.degraded = false;
+        if let Some(ceiling) = &mut counter.ceiling {
+            // The journal that says so knows all that was reserved before.
+            if !planted(Bug::RoomOutlivesWindow) {
+                ceiling.set(0);
+            }
+        }
         counter.refresh();
         if past.holds > 0 && !planted(Bug::RollsOverHolds) {
             self.past.insert((handle, period), past);
@@ -491,6 +538,7 @@ impl Counters {
     /// Whether a hold may still change one of its windows.
     fn in_use(&self, handle: Handle, counter: &Counter) -> bool {
         counter.holds > 0
+            || counter.room() > 0
             || self
                 .past
                 .range((handle, 0)..=(handle, u32::MAX))
@@ -541,11 +589,52 @@ impl Counters {
             .holds
             .checked_add(1)
             .ok_or(Misfit("too many holds"))?;
+        if let Some(ceiling) = &mut counter.ceiling {
+            ceiling.take(amount);
+        }
         self.touch(handle);
         Ok(Charge {
             counter: handle,
             period,
         })
+    }
+
+    /// Says how much room a counter has.
+    pub(crate) fn set_room(&mut self, handle: Handle, room: i64) -> Result<(), Misfit> {
+        let counter = self
+            .slab
+            .get_mut(handle)
+            .ok_or(Misfit("no counter for this room"))?;
+        counter.ceiling.get_or_insert_default().set(room);
+        self.touch(handle);
+        Ok(())
+    }
+
+    /// Notes that a counter was reserved on, as one that should have room.
+    pub(crate) fn note_use(&mut self, handle: Handle, now_ns: i64, amount: i64) {
+        let Some(counter) = self.slab.get_mut(handle) else {
+            return;
+        };
+        let ceiling = counter.ceiling.get_or_insert_default();
+        ceiling.note(now_ns, amount);
+        if !ceiling.warm {
+            ceiling.warm = true;
+            self.warm.push_back(handle);
+        }
+    }
+
+    /// Charges what a crash may have lost of a counter, as one more hold that is not resolved.
+    pub(crate) fn lose(
+        &mut self,
+        at_ns: i64,
+        handle: Handle,
+        amount: i64,
+    ) -> Result<Charge, Misfit> {
+        let charge = self.reserve(at_ns, handle, amount)?;
+        let change = Change::settle(amount, 0, amount).ok_or(Misfit("a sum overflows"))?;
+        self.change(at_ns, charge, change, false)?;
+        self.set_room(handle, 0)?;
+        Ok(charge)
     }
 
     /// Whether a change to a charge is possible, and what its counter has spent before and after.

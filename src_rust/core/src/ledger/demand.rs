@@ -147,6 +147,11 @@ pub struct Admitted {
     pub warnings: Vec<Warning>,
     /// What limits in shadow would have refused.
     pub shadow: Vec<Refusal>,
+    /// Whether a counter of it is never overspent.
+    pub hard: bool,
+    /// Whether it may be sent to a provider before its record is on the disk: all its counters
+    /// have room for it, and that is on the disk.
+    pub clear: bool,
     /// The counters of the demand, in its order, for the next one.
     pub counters: Vec<Handle>,
     /// The rates of the demand, in its order, for the next one.

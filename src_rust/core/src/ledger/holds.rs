@@ -1,6 +1,6 @@
 //! Holds: the worst case of one request, until it is known what the request really cost.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::codec::{wire_code, wire_struct, DecodeError, Reader, Since, Wire};
@@ -226,6 +226,25 @@ wire_struct!(Hold {
     label
 });
 
+/// What a crash may have lost: one unknown, with an amount of its own on each counter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LostCalls {
+    /// When it was found out.
+    pub at: Stamp,
+    pub charges: Vec<(Charge, i64)>,
+}
+
+wire_struct!(LostCalls { at, charges });
+
+impl LostCalls {
+    /// The most that all lost calls together can have cost: every call is on the counter that
+    /// lost most, if there is one that all calls are charged to.
+    pub(crate) fn unknown(&self) -> i64 {
+        let amounts = self.charges.iter().map(|(_, amount)| *amount);
+        amounts.max().unwrap_or(0)
+    }
+}
+
 impl Hold {
     /// The most that its attempts may have cost.
     pub(crate) fn worst(&self) -> Option<i64> {
@@ -261,11 +280,13 @@ wire_struct!(KeyEntry {
 #[derive(Debug)]
 pub(crate) struct Holds {
     pub open: HashMap<u64, Hold>,
+    pub lost: BTreeMap<u64, LostCalls>,
     pub keys: HashMap<[u8; 16], KeyEntry>,
     /// Keys by when they expire, the earliest first.
     pub expiries: VecDeque<(i64, [u8; 16])>,
     pub next: u64,
     pub dirty: HashSet<u64>,
+    pub dirty_lost: HashSet<u64>,
     pub dirty_keys: HashSet<[u8; 16]>,
 }
 
@@ -273,10 +294,12 @@ impl Default for Holds {
     fn default() -> Self {
         Self {
             open: HashMap::new(),
+            lost: BTreeMap::new(),
             keys: HashMap::new(),
             expiries: VecDeque::new(),
             next: 1,
             dirty: HashSet::new(),
+            dirty_lost: HashSet::new(),
             dirty_keys: HashSet::new(),
         }
     }
@@ -287,6 +310,7 @@ impl Holds {
     pub(crate) fn unresolved(&self, id: u64) -> Result<&Hold, LedgerError> {
         match self.open.get(&id) {
             Some(hold) => Ok(hold),
+            None if self.lost.contains_key(&id) => Err(LedgerError::ChargedAsUnknown(id)),
             None if id > 0 && id < self.next => Err(LedgerError::AlreadyResolved(id)),
             None => Err(LedgerError::NoSuchHold(id)),
         }

@@ -16,12 +16,14 @@
 mod admit;
 mod apply;
 mod balance;
+mod ceiling;
 mod codec;
 mod counters;
 mod demand;
 mod error;
 mod holds;
 mod limits;
+mod lost;
 mod policy;
 mod rates;
 mod record;
@@ -39,6 +41,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use balance::Balance;
+pub use ceiling::IDLE_NS;
 pub use codec::{DecodeError, Since, MAX_NAME_BYTES};
 pub use counters::{CounterKey, CounterSpec, Open, Roll, WindowTotal};
 pub use demand::{
@@ -50,12 +53,13 @@ pub use holds::{
     Attempt, HoldState, Idempotency, Label, Outcome, KEY_LIFETIME_NS, LABEL_BYTES_MAX,
 };
 pub use limits::{LimitChange, MAX_LIMIT_CHANGES};
+pub use lost::ScopeEvidence;
 pub use policy::{Mode, Origin, Policy, HYSTERESIS_BP, WHOLE_BP};
 pub use rates::{RateChange, RateCharge, RateKey, RateOpen, RateSpec, Unit};
 pub use record::{
-    Adjust, AttemptEnd, Dispatch, LateAdjust, Limits, NotTaken, PastWindow, PolicyChange, Record,
-    RecordSink, Release, Reserve, Settle, Shrink, Sweep, Unknown, RECORD_VERSION, RESERVED_TAGS,
-    TAGS,
+    Adjust, AttemptEnd, Ceilings, Dispatch, Found, LateAdjust, Limits, Lost, NotTaken, PastWindow,
+    PolicyChange, Record, RecordSink, Release, Reserve, Room, Settle, Shrink, Sweep, Unknown,
+    RECORD_VERSION, RESERVED_TAGS, TAGS,
 };
 pub use scope::ScopeKind;
 pub use settle::{AttemptResult, Crossing, Receipt, MAX_ATTEMPTS};
@@ -122,6 +126,8 @@ pub struct Ledger {
     late: Vec<LateTotal>,
     /// The latest moment of any record: time never goes back behind it.
     high_water: Stamp,
+    /// Up to which record, by the owner's count, everything is on the disk.
+    durable: u64,
 }
 
 impl Ledger {

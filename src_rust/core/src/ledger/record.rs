@@ -177,6 +177,47 @@ pub struct Limits {
     pub rates: Vec<RateChange>,
 }
 
+/// How much may be reserved on some counters without waiting for the disk: see `ceiling`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ceilings {
+    /// The counters and their new rooms.
+    pub rooms: Vec<Room>,
+}
+
+/// The room on one counter from this record on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Whose.
+    pub counter: Handle,
+    /// Nano-dollars.
+    pub room: i64,
+}
+
+/// What a crash may have lost: the rooms that the journal shows are charged, until there is
+/// evidence. A later record of the same number goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// When it was found out.
+    pub at: Stamp,
+    /// The number it is listed by, as if it were a hold.
+    pub hold: u64,
+    /// The counters and what is charged to each.
+    pub rooms: Vec<Room>,
+}
+
+/// Evidence about what a crash lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// When.
+    pub at: Stamp,
+    /// Its number.
+    pub hold: u64,
+    /// Counters of which it is known for themselves what lost calls cost on them.
+    pub known: Vec<Room>,
+    /// All lost calls together cost this much: the end of it.
+    pub posted: Option<i64>,
+}
+
 /// Time passed: windows roll and what is idle is forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sweep {
@@ -244,6 +285,15 @@ wire_struct!(Limits {
     rate_opens,
     rates
 });
+wire_struct!(Ceilings { rooms });
+wire_struct!(Room { counter, room });
+wire_struct!(Lost { at, hold, rooms });
+wire_struct!(Found {
+    at,
+    hold,
+    known,
+    posted
+});
 wire_struct!(Sweep {
     at,
     rolls,
@@ -266,6 +316,9 @@ macro_rules! records {
                 Self::$name(record)
             }
         })*
+
+        /// The tags that this version writes.
+        pub const TAGS: &[u8] = &[$($tag),*];
 
         impl Record {
             /// Writes the record behind what is already in `out`.
@@ -315,14 +368,14 @@ records! {
     9 LateAdjust,
     10 Limits,
     11 Sweep,
+    32 Ceilings,
+    37 Lost,
+    38 Found,
 }
 
-/// The tags that this version writes.
-pub const TAGS: std::ops::RangeInclusive<u8> = 1..=11;
-
-/// Tags of record types to come: durable ceilings (32), gap charges after a restored backup (33),
-/// and a fleet's leases granted, returned and reported (34 to 36).
-pub const RESERVED_TAGS: std::ops::RangeInclusive<u8> = 32..=36;
+/// Tags of record types to come: gap charges after a restored backup (33), and a fleet's leases
+/// granted, returned and reported (34 to 36).
+pub const RESERVED_TAGS: std::ops::RangeInclusive<u8> = 33..=36;
 
 impl Record {
     /// Whether it reserves money. A disk that is nearly full must refuse these and still take all

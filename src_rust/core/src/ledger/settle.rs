@@ -267,6 +267,9 @@ impl Ledger {
         posted: i64,
         sink: &mut impl RecordSink,
     ) -> Result<Receipt, LedgerError> {
+        if unknown.is_none() && self.holds.lost.contains_key(&hold) {
+            return self.find_lost(at, hold, &[], Some(posted), sink);
+        }
         let found = self.holds.unresolved(hold)?;
         let unknown = unknown.unwrap_or(found.unknown);
         let within = (0..=found.unknown).contains(&unknown);

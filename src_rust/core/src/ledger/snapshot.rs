@@ -7,11 +7,13 @@
 use std::fmt;
 
 use super::balance::Balance;
+use super::ceiling::Ceiling;
 use super::codec::{wire_struct, DecodeError, Reader, Wire};
 use super::counters::{Counter, CounterKey, Past, RollingSlot};
-use super::holds::{Hold, KeyEntry};
+use super::holds::{Hold, KeyEntry, LostCalls};
 use super::policy::Policy;
 use super::rates::{RateOpen, RateSpec};
+use super::record::Room;
 use super::slab::Handle;
 use super::{Capacity, Ledger};
 use crate::limiter::{FixedWindow, Gcra, Limiter, Slot, SlotLog};
@@ -25,7 +27,9 @@ const SNAPSHOT_VERSION: u8 = 2;
 const META: u8 = b'm';
 const COUNTER: u8 = b'c';
 const PAST: u8 = b'p';
+const ROOM: u8 = b'w';
 const HOLD: u8 = b'h';
+const LOST: u8 = b'l';
 const RATE: u8 = b'r';
 const KEY: u8 = b'k';
 
@@ -159,6 +163,15 @@ fn number<const N: usize>(bytes: Option<&[u8]>) -> Result<[u8; N], DecodeError> 
         .ok_or(DecodeError::Malformed("key"))
 }
 
+/// Kept beside the counter, because few counters have any.
+fn put_room(counter: Handle, found: &Counter) -> SnapshotChange {
+    let room = found.room();
+    SnapshotChange {
+        key: key(ROOM, &[&counter.index.to_be_bytes()]),
+        value: (room > 0).then(|| value(&Room { counter, room })),
+    }
+}
+
 impl Ledger {
     /// Everything, in no particular order.
     pub fn snapshot(&self) -> Vec<SnapshotChange> {
@@ -177,12 +190,17 @@ impl Ledger {
             .slab
             .iter()
             .map(|(handle, _)| self.put_rate(handle.index));
+        let rooms = self.counters.slab.iter().filter(|(_, one)| one.room() > 0);
+        let rooms = rooms.map(|(handle, counter)| put_room(handle, counter));
         let holds = self.holds.open.keys().map(|hold| self.put_hold(*hold));
+        let lost = self.holds.lost.keys().map(|hold| self.put_lost(*hold));
         let keys = self.holds.keys.keys().map(|key| self.put_key(key));
         counters
             .chain(past)
             .chain(rates)
+            .chain(rooms)
             .chain(holds)
+            .chain(lost)
             .chain(keys)
             .chain([self.put_meta()])
             .collect()
@@ -198,6 +216,10 @@ impl Ledger {
             if let Some((handle, _)) = self.counters.slab.at(index) {
                 if let Some(counter) = self.counters.slab.get_mut(handle) {
                     counter.dirty = false;
+                    if counter.ceiling.is_some() {
+                        changes.push(put_room(handle, counter));
+                        counter.ceiling.take_if(|ceiling| ceiling.is_over());
+                    }
                 }
             }
         }
@@ -213,6 +235,8 @@ impl Ledger {
             }
         }
         let holds = std::mem::take(&mut self.holds.dirty);
+        let lost = std::mem::take(&mut self.holds.dirty_lost);
+        changes.extend(lost.into_iter().map(|hold| self.put_lost(hold)));
         changes.extend(holds.into_iter().map(|hold| self.put_hold(hold)));
         let keys = std::mem::take(&mut self.holds.dirty_keys);
         changes.extend(keys.iter().map(|key| self.put_key(key)));
@@ -225,16 +249,18 @@ impl Ledger {
         entries: impl IntoIterator<Item = (K, V)>,
     ) -> Result<Self, RestoreError> {
         let mut ledger = Self::new(capacity);
+        let mut rooms = Vec::new();
         for (key, value) in entries {
             let (key, value) = (key.as_ref(), value.as_ref());
             ledger
-                .restore_entry(key, value)
+                .restore_entry(key, value, &mut rooms)
                 .map_err(|error| RestoreError {
                     key: key.to_vec(),
                     error,
                 })?;
         }
         ledger.sort_expiries();
+        ledger.attach_rooms(rooms);
         ledger.check_holds()?;
         // Nothing has changed since the checkpoint.
         ledger.take_snapshot_changes();
@@ -307,6 +333,13 @@ impl Ledger {
         }
     }
 
+    fn put_lost(&self, hold: u64) -> SnapshotChange {
+        SnapshotChange {
+            key: key(LOST, &[&hold.to_be_bytes()]),
+            value: self.holds.lost.get(&hold).map(value),
+        }
+    }
+
     fn put_key(&self, name: &[u8; 16]) -> SnapshotChange {
         SnapshotChange {
             key: key(KEY, &[name]),
@@ -314,7 +347,12 @@ impl Ledger {
         }
     }
 
-    fn restore_entry(&mut self, key: &[u8], value: &[u8]) -> Result<(), DecodeError> {
+    fn restore_entry(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        rooms: &mut Vec<Room>,
+    ) -> Result<(), DecodeError> {
         match key.first() {
             Some(&META) => self.restore_meta(value),
             Some(&COUNTER) => self.restore_counter(number(key.get(1..))?, value),
@@ -324,6 +362,15 @@ impl Ledger {
                 self.counters
                     .past
                     .insert((Handle::from_bits(bits), period), read::<Past>(value)?);
+                Ok(())
+            }
+            Some(&ROOM) => {
+                rooms.push(read(value)?);
+                Ok(())
+            }
+            Some(&LOST) => {
+                let hold = u64::from_be_bytes(number(key.get(1..))?);
+                self.holds.lost.insert(hold, read::<LostCalls>(value)?);
                 Ok(())
             }
             Some(&RATE) => self.restore_rate(number(key.get(1..))?, value),
@@ -379,6 +426,7 @@ impl Ledger {
                 degraded,
                 dirty: false,
                 slots: rolling.then_some(slots),
+                ceiling: None,
             })
     }
 
@@ -400,6 +448,15 @@ impl Ledger {
             .rates
             .restore(&mut self.counters.scopes, &open, limiter);
         restored.ok_or(DecodeError::Malformed("rate"))
+    }
+
+    /// Rooms are kept by their counter's place; one of a counter that was there before is stale.
+    fn attach_rooms(&mut self, rooms: Vec<Room>) {
+        for Room { counter, room } in rooms {
+            if let Some(found) = self.counters.slab.get_mut(counter) {
+                found.ceiling = Some(Box::new(Ceiling::of(room)));
+            }
+        }
     }
 
     fn sort_expiries(&mut self) {

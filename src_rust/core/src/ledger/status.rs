@@ -50,6 +50,8 @@ pub struct HoldStatus {
     pub counters: Vec<Handle>,
     /// What it is about.
     pub label: Option<Label>,
+    /// Not one hold, but what a crash may have lost: `unknown` is the most on any counter.
+    pub lost: bool,
 }
 
 /// What the ledger holds, in numbers.
@@ -65,7 +67,7 @@ pub struct Census {
     pub runs: usize,
     /// Holds whose money is held.
     pub holds_open: usize,
-    /// Holds that are charged as unknown.
+    /// Holds, and crashes, that are charged as unknown.
     pub holds_unknown: usize,
     /// The sum of those unknown charges, each counted once.
     pub unknown: i64,
@@ -148,6 +150,21 @@ impl Ledger {
 
     /// How a hold stands; `None` once it is resolved.
     pub fn hold_status(&self, hold: u64) -> Option<HoldStatus> {
+        if let Some(lost) = self.holds.lost.get(&hold) {
+            let charges = lost.charges.iter();
+            return Some(HoldStatus {
+                hold,
+                state: HoldState::Unknown,
+                held: 0,
+                unknown: lost.unknown(),
+                at: lost.at,
+                price_hash: 0,
+                ladder: 0,
+                counters: charges.map(|(charge, _)| charge.counter).collect(),
+                label: None,
+                lost: true,
+            });
+        }
         let found = self.holds.open.get(&hold)?;
         Some(HoldStatus {
             hold,
@@ -159,12 +176,14 @@ impl Ledger {
             ladder: found.ladder,
             counters: found.charges.iter().map(|charge| charge.counter).collect(),
             label: found.label.0.clone(),
+            lost: false,
         })
     }
 
     /// All holds that are not resolved, oldest first.
     pub fn unresolved_holds(&self) -> Vec<HoldStatus> {
-        let mut holds: Vec<u64> = self.holds.open.keys().copied().collect();
+        let numbers = self.holds.open.keys().chain(self.holds.lost.keys());
+        let mut holds: Vec<u64> = numbers.copied().collect();
         holds.sort_unstable();
         holds
             .into_iter()
@@ -182,14 +201,16 @@ impl Ledger {
         let (holds_unknown, sum) = unknown.fold((0, 0_i64), |(n, sum), hold| {
             (n + 1, sum.saturating_add(hold.unknown))
         });
+        let lost = self.holds.lost.values().map(|lost| lost.unknown());
+        let lost = lost.fold(0, i64::saturating_add);
         Census {
             counters: self.counters.slab.len(),
             rates: self.rates.slab.len(),
             users: self.counters.scopes.count(ScopeKind::User),
             runs: self.counters.scopes.count(ScopeKind::Run),
             holds_open: self.holds.open.len() - holds_unknown,
-            holds_unknown,
-            unknown: sum,
+            holds_unknown: holds_unknown + self.holds.lost.len(),
+            unknown: sum.saturating_add(lost),
             keys: self.holds.keys.len(),
         }
     }

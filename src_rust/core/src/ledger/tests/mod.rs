@@ -1,5 +1,6 @@
 //! The ledger's tests. `world` and `model` are the heart: the invariants, at random, with crashes.
 
+mod ceilings;
 mod model;
 mod records;
 mod scenarios;
