@@ -16,7 +16,7 @@ use cascaded_core::ledger::{
 };
 use cascaded_core::limiter::Method;
 use cascaded_core::window::{Reading, WindowKind};
-use cascaded_engine::{self as engine, Clock, Config, EngineError, Resolved, SystemClock};
+use cascaded_engine::{self as engine, Clock, Config, EngineError, Gate, Resolved, SystemClock};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
@@ -112,7 +112,7 @@ type Counter = (
 );
 /// `(request, user, owner)`
 type Labelled = (PyBackedStr, PyBackedStr, PyBackedStr);
-/// `(hold, state, held, unknown, at_ns, label)`
+/// `(hold, state, held, unknown, at_ns, label, lost)`
 type Unresolved = (
     u64,
     &'static str,
@@ -120,6 +120,7 @@ type Unresolved = (
     i64,
     i64,
     Option<(String, String, String)>,
+    bool,
 );
 
 /// The member of a list that has this name.
@@ -353,6 +354,7 @@ fn unresolved(hold: &HoldStatus) -> Unresolved {
             let parts = [label.request(), label.user(), label.owner()];
             parts.map(str::to_owned).into()
         }),
+        hold.lost,
     )
 }
 
@@ -461,9 +463,11 @@ impl Ledger {
         Self(engine::Engine::in_memory(&config, clock_of(clock)))
     }
 
-    /// A ledger in a state folder. Returns `(ledger, incarnation, records, charged, torn_bytes)`.
+    /// A ledger in a state folder. Returns `(ledger, incarnation, records, charged, lost,
+    /// torn_bytes)`.
     #[staticmethod]
-    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None))]
+    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None, ceiling=false))]
+    #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
         path: PathBuf,
@@ -472,8 +476,12 @@ impl Ledger {
         users_max: Option<usize>,
         checkpoint_ms: Option<u64>,
         segment_bytes: Option<u64>,
-    ) -> PyResult<(Self, u64, u64, usize, u64)> {
-        let config = config(holds_max, users_max, checkpoint_ms, segment_bytes);
+        ceiling: bool,
+    ) -> PyResult<(Self, u64, u64, usize, i64, u64)> {
+        let mut config = config(holds_max, users_max, checkpoint_ms, segment_bytes);
+        if ceiling {
+            config.gate = Gate::Ceiling;
+        }
         let clock = clock_of(clock);
         let opened = py.detach(|| engine::Engine::open(&path, &config, clock));
         let (engine, found) = opened.map_err(open_error)?;
@@ -481,9 +489,11 @@ impl Ledger {
             incarnation,
             records,
             charged,
+            lost,
             torn_bytes,
         } = found;
-        Ok((Self(engine), incarnation, records, charged, torn_bytes))
+        let engine = Self(engine);
+        Ok((engine, incarnation, records, charged, lost, torn_bytes))
     }
 
     /// Reads a whole state folder that nobody has open.
@@ -531,7 +541,11 @@ impl Ledger {
             price_hash,
             label.as_ref(),
         );
-        let engine::Entry { admission, seq } = match entry {
+        let engine::Entry {
+            admission,
+            seq,
+            clear,
+        } = match entry {
             Ok(entry) => entry,
             Err(error) => return refused(error)?.into_pyobject(py),
         };
@@ -542,6 +556,7 @@ impl Ledger {
                 seq,
                 taken.choice,
                 taken.amount,
+                clear,
                 taken.degraded,
                 taken.warnings.iter().map(warned).collect::<Vec<_>>(),
                 taken.shadow.iter().map(denial).collect::<Vec<_>>(),
@@ -740,6 +755,8 @@ fn figures(stats: &engine::Stats) -> HashMap<&'static str, i64> {
         ("clock_leap_ns", leap),
         ("last_seq", number(stats.last_seq)),
         ("backlog", count(stats.backlog)),
+        ("admitted", number(stats.admitted)),
+        ("gated", number(stats.gated)),
         ("checkpoints", number(stats.keeper.checkpoints)),
         ("checkpoint_entries", count(stats.keeper.entries)),
         ("checkpoint_pause_ns", number(stats.keeper.pause_ns)),
@@ -752,6 +769,12 @@ fn figures(stats: &engine::Stats) -> HashMap<&'static str, i64> {
     if let Some(journal) = &stats.journal {
         let flush_ns = |per_mille| journal.flush.quantile_ns(per_mille).map_or(0, number);
         found.extend([
+            (
+                "flush_at_start_ns",
+                stats.flush_at_start.map_or(0, |flush| {
+                    i64::try_from(flush.as_nanos()).unwrap_or(i64::MAX)
+                }),
+            ),
             ("durable_seq", number(journal.durable_seq)),
             ("queued_bytes", count(journal.queued_bytes)),
             ("flushes", number(journal.flush.count)),

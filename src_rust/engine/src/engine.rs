@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cascaded_core::ledger::{
-    Admission, AttemptResult, Census, Choice, CounterKey, CounterSpec, CounterStatus, Demand,
-    HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec, Receipt, ScopeKind,
+    Admission, Admitted, AttemptResult, Census, Choice, CounterKey, CounterSpec, CounterStatus,
+    Demand, HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec, Receipt,
+    ScopeKind,
 };
 use cascaded_core::window::{Reading, Stamp, TrustedTime, WindowKind, Zones};
 use cascaded_journal::{Backup, CheckpointError, Journal, Seq};
@@ -17,8 +19,9 @@ use cascaded_journal::{Backup, CheckpointError, Journal, Seq};
 use crate::clock::Clock;
 use crate::days::{self, DayTotal};
 use crate::error::{EngineError, Unavailable};
-use crate::keeper::{Bell, Keeper};
+use crate::keeper::{Bell, Gate, Keeper};
 use crate::limit_set::{check_counter, LimitSet};
+use crate::open::LINGER;
 use crate::outbox::{Outbox, Sink};
 use crate::spend::Spend;
 
@@ -29,6 +32,8 @@ pub struct Entry {
     pub admission: Admission,
     /// The last record of the journal: the hold's own, or a later one.
     pub seq: Seq,
+    /// Whether there is nothing to wait for before it is sent.
+    pub clear: bool,
 }
 
 /// How a hold was resolved, and the record that says so.
@@ -55,6 +60,12 @@ pub struct Stats {
     pub journal: Option<cascaded_journal::Stats>,
     /// The keeper's.
     pub keeper: crate::keeper::KeeperStats,
+    /// Reservations since the start.
+    pub admitted: u64,
+    /// Those of them that had to wait for the disk.
+    pub gated: u64,
+    /// The median of a few flushes before the start; `None` where none could be made.
+    pub flush_at_start: Option<Duration>,
 }
 
 /// What the mutex guards.
@@ -64,6 +75,8 @@ pub(crate) struct State {
     pub(crate) reading: Reading,
     pub(crate) outbox: Outbox,
     pub(crate) spend: Spend,
+    pub(crate) admitted: u64,
+    pub(crate) gated: u64,
     pub(crate) closed: bool,
 }
 
@@ -78,6 +91,10 @@ pub(crate) struct Shared {
     pub(crate) clock: Box<dyn Clock>,
     pub(crate) keeper: Mutex<Keeper>,
     pub(crate) bell: Bell,
+    gate: Gate,
+    /// How long a record takes to the disk, in nanoseconds.
+    commit_ns: AtomicI64,
+    pub(crate) flush_at_start: Option<Duration>,
     zones: Zones,
 }
 
@@ -90,8 +107,16 @@ pub struct Engine {
 static ENGINES: AtomicU64 = AtomicU64::new(1);
 
 impl Shared {
-    pub(crate) fn new(state: State, journal: Option<Journal>, clock: Box<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        state: State,
+        journal: Option<Journal>,
+        clock: Box<dyn Clock>,
+        gate: Gate,
+    ) -> Self {
         Self {
+            gate,
+            commit_ns: AtomicI64::new(0),
+            flush_at_start: None,
             number: ENGINES.fetch_add(1, Relaxed),
             state: Mutex::new(state),
             journal: RwLock::new(journal.map(Arc::new)),
@@ -114,11 +139,26 @@ impl Shared {
         journal.clone()
     }
 
+    /// A record waits until others have gathered, then for the flush before its own, then for that.
+    pub(crate) fn set_commit(&self, flush: Duration) {
+        let commit = LINGER.saturating_add(2 * flush).as_nanos();
+        let commit_ns = i64::try_from(commit).unwrap_or(i64::MAX);
+        self.commit_ns.store(commit_ns, Relaxed);
+    }
+
+    /// No more calls, and with them no more ceilings: an orderly end leaves nothing to charge.
+    fn shut(&self) {
+        let Ok(mut state) = self.lock() else { return };
+        state.closed = true;
+        let at = state.look(&*self.clock);
+        // What does not reach the disk is charged at the next start: too much, never too little.
+        let _ = state.with(self.journal().as_deref(), |ledger, sink| {
+            ledger.lower_ceilings(at, 0, usize::MAX, sink)
+        });
+    }
+
     /// Closes the journal and lets go of it, so that the folder can be opened again.
     fn end(&self) -> Result<(), String> {
-        if let Ok(mut state) = self.lock() {
-            state.closed = true;
-        }
         let Some(journal) = self.journal() else {
             return Ok(());
         };
@@ -127,6 +167,29 @@ impl Shared {
         let mut place = self.journal.write().unwrap_or_else(PoisonError::into_inner);
         *place = None;
         closed.map_err(|fault| fault.to_string())
+    }
+
+    /// Whether a reservation may be sent at once; and the ceilings that the next ones need.
+    fn pass(&self, state: &mut State, at: Stamp, admitted: &Admitted) -> bool {
+        let Some(journal) = self.journal() else {
+            return true;
+        };
+        let clear = match self.gate {
+            Gate::Strict => !admitted.hard,
+            Gate::Ceiling => admitted.clear,
+        };
+        state.admitted += 1;
+        state.gated += u64::from(!clear);
+        if self.gate == Gate::Ceiling {
+            let mark = state.outbox.last_seq() + 1;
+            let commit_ns = self.commit_ns.load(Relaxed);
+            let (counters, amount) = (&admitted.counters, admitted.amount);
+            // What the journal has no room for makes none here: the next call waits.
+            let _ = state.with(Some(&journal), |ledger, sink| {
+                ledger.raise_ceilings(at, counters, amount, commit_ns, mark, sink)
+            });
+        }
+        clear
     }
 
     /// The state, for a change.
@@ -152,6 +215,8 @@ impl State {
                 ..Spend::default()
             },
             ledger,
+            admitted: 0,
+            gated: 0,
             closed: false,
         }
     }
@@ -193,7 +258,8 @@ impl Engine {
         rates: Vec<RateSpec>,
     ) -> Result<LimitSet, EngineError> {
         let Shared { number, zones, .. } = &*self.shared;
-        Ok(LimitSet::new(*number, zones, counters, rates)?)
+        let count_all = self.shared.gate == Gate::Ceiling;
+        Ok(LimitSet::new(*number, zones, counters, rates, count_all)?)
     }
 
     /// Reserves the first choice that every limit allows. See [`Ledger::admit`].
@@ -220,15 +286,24 @@ impl Engine {
             label,
         };
         let journal = self.shared.journal();
+        if let Some(journal) = &journal {
+            state.ledger.note_durable(journal.durable_seq());
+        }
         let admission = state.with(journal.as_deref(), |ledger, sink| {
             ledger.admit(at, &demand, sink)
         })?;
+        let seq = state.outbox.last_seq();
+        let mut clear = true;
         if let Admission::Admitted(admitted) = &admission {
             limits.learn(&admitted.counters, &admitted.rates);
             state.spend.reserved(admitted.amount);
+            clear = self.shared.pass(&mut state, at, admitted);
         }
-        let seq = state.outbox.last_seq();
-        Ok(Entry { admission, seq })
+        Ok(Entry {
+            admission,
+            seq,
+            clear,
+        })
     }
 
     /// What [`admit`](Self::admit) would do, and how every limit looks. Takes nothing.
@@ -238,7 +313,7 @@ impl Engine {
     pub fn peek(&self, limits: &LimitSet, menu: &[Choice<'_>]) -> Result<Peek, EngineError> {
         let mut state = self.shared.change()?;
         let at = self.prepare(&mut state, limits)?;
-        let (counters, rates) = (limits.counter_refs(), limits.rate_refs());
+        let (counters, rates) = (limits.named_refs(), limits.rate_refs());
         let demand = Demand {
             menu,
             counters: &counters,
@@ -402,6 +477,9 @@ impl Engine {
             backlog: state.outbox.backlog(),
             journal,
             keeper,
+            admitted: state.admitted,
+            gated: state.gated,
+            flush_at_start: self.shared.flush_at_start,
         })
     }
 
@@ -499,6 +577,7 @@ impl Engine {
         let Some(thread) = thread else { return Ok(()) };
         // A panic in the keeper has left its mark on what it held.
         let _ = thread.join();
+        self.shared.shut();
         let last = self.shared.keep();
         self.shared.end().and(last)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use cascaded_core::ledger::{Capacity, SnapshotChange, SweepPlace};
+use cascaded_core::ledger::{Capacity, SnapshotChange, SweepPlace, IDLE_NS};
 use cascaded_journal::{Changes, CheckpointError, Journal, Seq, Table, WaitError};
 
 use crate::days;
@@ -18,9 +18,21 @@ const SWEEP_STEPS: usize = 32;
 /// How long a checkpoint waits for its records to be durable before it is put off.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
 
+/// What a call waits for before it is sent to a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Gate {
+    /// Under a hard limit, for its own record. Otherwise for nothing: a crash may forget it.
+    #[default]
+    Strict,
+    /// For its own record, unless the ceilings on the disk cover it; whatever limits it has.
+    Ceiling,
+}
+
 /// How to run an engine.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What a call waits for.
+    pub gate: Gate,
     /// How much the ledger may hold.
     pub capacity: Capacity,
     /// The journal's settings; record types and schema are filled in.
@@ -32,6 +44,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            gate: Gate::default(),
             capacity: Capacity::default(),
             journal: cascaded_journal::Options::default(),
             checkpoint_every: Duration::from_secs(1),
@@ -118,8 +131,10 @@ impl Shared {
             .keeper
             .lock()
             .map_err(|_| "the keeper panicked: restart to recover".to_owned())?;
+        self.measure_commits();
         let done = self
             .sweep(&mut keeper)
+            .and_then(|()| self.cool())
             .and_then(|()| self.checkpoint(&mut keeper));
         let mut stats = self
             .bell
@@ -128,6 +143,16 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner);
         stats.error = done.clone().err();
         done
+    }
+
+    /// How long a record takes to the disk, as it was lately.
+    fn measure_commits(&self) {
+        let Some(journal) = self.journal() else {
+            return;
+        };
+        if let Some(flush_ns) = journal.stats().flush.quantile_ns(500) {
+            self.set_commit(Duration::from_nanos(flush_ns));
+        }
     }
 
     fn sweep(&self, keeper: &mut Keeper) -> Result<(), String> {
@@ -143,6 +168,24 @@ impl Shared {
             if keeper.place == SweepPlace::default() {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes back the ceilings of counters that are idle.
+    fn cool(&self) -> Result<(), String> {
+        let journal = self.journal();
+        for step in 0..SWEEP_STEPS {
+            let mut state = self.lock().map_err(|why| why.to_string())?;
+            if state.ledger.warm() <= step * SWEEP_STEP as usize {
+                break;
+            }
+            let at = state.look(&*self.clock);
+            state
+                .with(journal.as_deref(), |ledger, sink| {
+                    ledger.lower_ceilings(at, IDLE_NS, SWEEP_STEP as usize, sink)
+                })
+                .map_err(|error| error.to_string())?;
         }
         Ok(())
     }

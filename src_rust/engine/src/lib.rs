@@ -25,7 +25,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use days::{DayTotal, NAME_BYTES_MAX};
 pub use engine::{Engine, Entry, Resolved, Stats};
 pub use error::{EngineError, OpenError, Unavailable};
-pub use keeper::{Config, KeeperStats};
+pub use keeper::{Config, Gate, KeeperStats};
 pub use limit_set::LimitSet;
 pub use open::Recovered;
 pub use spend::Spend;

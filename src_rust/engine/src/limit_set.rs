@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use cascaded_core::ledger::{
-    CounterRef, CounterSpec, Handle, Ledger, LedgerError, LimitChange, RateRef, RateSpec,
-    MAX_COUNTERS, MAX_RATES,
+    CounterKey, CounterRef, CounterSpec, Handle, Ledger, LedgerError, LimitChange, Policy, RateRef,
+    RateSpec, ScopeKind, MAX_COUNTERS, MAX_RATES,
 };
-use cascaded_core::window::Zones;
+use cascaded_core::window::{WindowKind, Zones};
 
 use crate::days::NAME_BYTES_MAX;
 
@@ -17,6 +17,8 @@ use crate::days::NAME_BYTES_MAX;
 pub struct LimitSet {
     pub(crate) engine: u64,
     counters: Vec<Found<CounterSpec>>,
+    /// How many of them are the caller's own.
+    named: usize,
     rates: Vec<Found<RateSpec>>,
 }
 
@@ -78,6 +80,19 @@ pub(crate) fn check_name(id: &str) -> Result<(), LedgerError> {
     Ok(())
 }
 
+/// The counter that all calls are charged to, so that what a crash loses is lost from it.
+fn every_call() -> CounterSpec {
+    CounterSpec {
+        key: CounterKey {
+            scope: ScopeKind::Global,
+            id: "*".into(),
+            window: WindowKind::Total,
+            zone: "UTC".into(),
+        },
+        policy: Policy::unlimited(),
+    }
+}
+
 fn check_count(what: &'static str, count: usize, max: usize) -> Result<(), LedgerError> {
     if count > max {
         return Err(LedgerError::TooMany { what, max });
@@ -89,10 +104,12 @@ impl LimitSet {
     pub(crate) fn new(
         engine: u64,
         zones: &Zones,
-        counters: Vec<CounterSpec>,
+        mut counters: Vec<CounterSpec>,
         rates: Vec<RateSpec>,
+        count_all: bool,
     ) -> Result<Self, LedgerError> {
-        check_count("counters", counters.len(), MAX_COUNTERS)?;
+        let named = counters.len();
+        check_count("counters", named, MAX_COUNTERS - 1)?;
         check_count("rates", rates.len(), MAX_RATES)?;
         for (position, spec) in counters.iter().enumerate() {
             check_counter(zones, spec)?;
@@ -106,8 +123,13 @@ impl LimitSet {
                 return Err(LedgerError::SameRate(position));
             }
         }
+        let all = every_call();
+        if count_all && counters.iter().all(|one| one.key != all.key) {
+            counters.push(all);
+        }
         Ok(Self {
             engine,
+            named,
             counters: counters.into_iter().map(Found::new).collect(),
             rates: rates.into_iter().map(Found::new).collect(),
         })
@@ -145,6 +167,13 @@ impl LimitSet {
                 .map_or(CounterRef::Spec(spec), CounterRef::Handle)
         };
         self.counters.iter().map(refer).collect()
+    }
+
+    /// Without the counter of all calls.
+    pub(crate) fn named_refs(&self) -> Vec<CounterRef<'_>> {
+        let mut refs = self.counter_refs();
+        refs.truncate(self.named);
+        refs
     }
 
     pub(crate) fn rate_refs(&self) -> Vec<RateRef<'_>> {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cascaded_core::ledger::{Capacity, Ledger, Record, RECORD_VERSION, TAGS};
-use cascaded_journal::{Cut, Journal, Options, Recovery, Table, Verified};
+use cascaded_journal::{flush_time, Cut, Journal, Options, Recovery, Table, Verified};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Shared, State};
@@ -29,13 +29,15 @@ pub struct Recovered {
     pub records: u64,
     /// Open holds that were charged as unknown.
     pub charged: usize,
+    /// What a crash may have lost, in nano-dollars: charged as one more unknown.
+    pub lost: i64,
     /// Bytes of a last batch that never became durable.
     pub torn_bytes: u64,
 }
 
 /// How long records that nobody waits for gather: a flush for each would wake the writer, and with
 /// two cores disturb the caller, twice a call.
-const LINGER: Duration = Duration::from_millis(2);
+pub(crate) const LINGER: Duration = Duration::from_millis(2);
 
 /// The journal's settings with what the ledger knows.
 fn options(options: &Options) -> Options {
@@ -52,7 +54,10 @@ impl Engine {
     pub fn in_memory(config: &Config, clock: Box<dyn Clock>) -> Self {
         let ledger = Ledger::new(config.capacity);
         let state = State::new(ledger, 0, &*clock);
-        Self::start(Shared::new(state, None, clock), config.checkpoint_every)
+        Self::start(
+            Shared::new(state, None, clock, config.gate),
+            config.checkpoint_every,
+        )
     }
 
     /// Opens a state folder, charges what was open when its last owner ended, and starts.
@@ -68,13 +73,16 @@ impl Engine {
         let mut ledger = restore(config.capacity, &recovery)?;
         let records = replay(&mut ledger, &mut recovery)?;
         let state = State::new(ledger, recovery.last_seq, &*clock);
-        let shared = Shared::new(state, Some(journal), clock);
-        let charged = shared.charge_open().map_err(OpenError::Recover)?;
+        let mut shared = Shared::new(state, Some(journal), clock, config.gate);
+        shared.flush_at_start = flush_time(dir).ok();
+        shared.set_commit(shared.flush_at_start.unwrap_or_default());
+        let (charged, lost) = shared.charge_open().map_err(OpenError::Recover)?;
         shared.keep().map_err(faulted).map_err(OpenError::Recover)?;
         let recovered = Recovered {
             incarnation: recovery.incarnation,
             records,
             charged,
+            lost,
             torn_bytes: recovery.torn_bytes,
         };
         Ok((Self::start(shared, config.checkpoint_every), recovered))
@@ -145,12 +153,15 @@ fn replay(ledger: &mut Ledger, recovery: &mut Recovery) -> Result<u64, OpenError
 }
 
 impl Shared {
-    /// Charges every open hold as unknown, and sees to it that the journal has all of it.
-    fn charge_open(&self) -> Result<usize, EngineError> {
+    /// Charges every open hold as unknown, and what ceilings allowed to be lost; sees to it that
+    /// the journal has all of it. Returns how many holds, and how much was lost at most.
+    fn charge_open(&self) -> Result<(usize, i64), EngineError> {
         let mut state = self.lock()?;
         let at = state.look(&*self.clock);
         let journal = self.journal();
-        let charged = state.with(journal.as_deref(), |ledger, sink| ledger.recover(at, sink))?;
+        let charged = state.with(journal.as_deref(), |ledger, sink| {
+            Ok((ledger.recover(at, sink)?, ledger.charge_lost(at, sink)?))
+        })?;
         state.spend.unknown = state.ledger.census().unknown;
         let Some(journal) = journal else {
             return Ok(charged);

@@ -30,6 +30,8 @@ pub(crate) struct Sink<'a> {
 fn class_of(record: &Record) -> Class {
     match record {
         Record::Reserve(_) | Record::Limits(_) | Record::Sweep(_) => Class::Hold,
+        // What takes room back is never refused.
+        Record::Ceilings(ceilings) if ceilings.rooms.iter().any(|one| one.room > 0) => Class::Hold,
         _ => Class::Settle,
     }
 }

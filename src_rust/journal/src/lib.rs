@@ -34,6 +34,7 @@ mod log;
 mod options;
 #[cfg(test)]
 mod planted;
+mod probe;
 mod recover;
 mod scan;
 mod shared;
@@ -53,6 +54,7 @@ pub use gap::Gap;
 pub use journal::{Backup, Checkpointed, Journal, Recovery, Verified};
 pub use log::Replay;
 pub use options::{Options, QUEUE_BYTES_MAX, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+pub use probe::flush_time;
 pub use recover::Cut;
 pub use scan::Record;
 pub use shared::Class;

@@ -137,6 +137,12 @@ impl Meeting<'_> {
                 .all(|rate| !rate.block || rate.fits(choice))
     }
 
+    /// Whether every counter has room for it, and there is one.
+    fn is_safe(&self, amount: i64, durable: u64) -> bool {
+        let mut lines = self.lines.iter();
+        !self.lines.is_empty() && lines.all(|line| amount <= line.safe(durable))
+    }
+
     /// The first choice that fits every limit and the degrade level.
     fn choose(&self, menu: &[Choice<'_>]) -> Option<usize> {
         menu.iter()
@@ -494,10 +500,7 @@ impl Ledger {
             warnings: Vec::new(),
             shadow: Vec::new(),
             hard: meeting.lines.iter().any(Line::is_hard),
-            clear: meeting
-                .lines
-                .iter()
-                .all(|line| reserve.amount <= line.safe(self.durable)),
+            clear: reserve.amount == 0 || meeting.is_safe(reserve.amount, self.durable),
             counters: meeting.lines.iter().map(|line| line.handle).collect(),
             rates: meeting.rates.iter().map(|rate| rate.handle).collect(),
         };

@@ -13,8 +13,8 @@ use crate::window::WindowKind;
 pub const MAX_MENU: usize = 16;
 /// The most rungs of one ladder.
 pub const MAX_RUNGS: usize = 64;
-/// The most money counters that one call touches.
-pub const MAX_COUNTERS: usize = 32;
+/// The most money counters that one call touches: 32 budgets, and one that counts all calls.
+pub const MAX_COUNTERS: usize = 33;
 /// The most rates that one call touches.
 pub const MAX_RATES: usize = 16;
 

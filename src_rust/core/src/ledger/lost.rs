@@ -53,6 +53,11 @@ impl Ledger {
         self.durable = self.durable.max(mark);
     }
 
+    /// How many counters have room that will be taken back.
+    pub fn warm(&self) -> usize {
+        self.counters.warm.len()
+    }
+
     /// After a reservation: writes more room for those of its counters that need it, if any do.
     /// `mark` is the number that the record will have, and `commit_ns` how long one takes to be
     /// on the disk.

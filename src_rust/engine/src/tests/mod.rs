@@ -16,7 +16,7 @@ use cascaded_core::limiter::Method;
 use cascaded_core::window::{WindowKind, MINUTE_NS, SECOND_NS};
 use cascaded_journal::Options;
 
-use crate::{Config, Engine, LimitSet, ManualClock};
+use crate::{Config, Engine, Gate, LimitSet, ManualClock};
 
 const START: i64 = 1_780_401_600 * SECOND_NS;
 /// Longer than any test: only what a test asks for is checkpointed.
@@ -25,6 +25,7 @@ const WAIT: Duration = Duration::from_secs(10);
 
 fn config() -> Config {
     Config {
+        gate: Gate::Ceiling,
         capacity: Capacity::default(),
         journal: Options {
             segment_bytes: 64 << 10,
