@@ -123,20 +123,20 @@ _Counter = tuple[
 """`((scope, id, window, zone), (limit, enforcement, origin), (posted, held, unknown, overrun),
 degraded, starts_at_ns, resets_at_ns)`"""
 _Admission = (
-    tuple[Literal["admitted"], int, int, int, int, bool, list[_Warning], list[_Denial]]
+    tuple[Literal["admitted"], int, int, int, int, bool, bool, list[_Warning], list[_Denial]]
     | tuple[Literal["existing"], int, int, int, int, _State]
     | tuple[Literal["denied"], _Denial]
     | tuple[Literal["refused"], Literal["ledger_full", "ledger_unavailable"], str]
     | tuple[Literal["refused"], Literal["idempotency_conflict"], str]
 )
-"""`("admitted", hold, seq, choice, nano_usd, degraded, warnings, shadow)`,
+"""`("admitted", hold, seq, choice, nano_usd, clear, degraded, warnings, shadow)`,
 `("existing", hold, seq, choice, nano_usd, state)`, `("denied", denial)` or
 `("refused", code, message)`."""
 
 _Label = tuple[str, str, str]
 """The request's id, the user it is for, the principal who may resolve it; each may be empty."""
-_Unresolved = tuple[int, _State, int, int, int, _Label | None]
-"""`(hold, state, held, unknown, at_ns, label)`"""
+_Unresolved = tuple[int, _State, int, int, int, _Label | None, bool]
+"""`(hold, state, held, unknown, at_ns, label, lost)`"""
 
 class LedgerOpenError(Exception):
     """A state folder that cannot be opened: `(kind, message)`.
@@ -193,8 +193,9 @@ class Ledger:
         users_max: int | None = None,
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
-    ) -> tuple[Ledger, int, int, int, int]:
-        """Open a state folder: `(ledger, incarnation, records, charged, torn_bytes)`.
+        ceiling: bool = False,
+    ) -> tuple[Ledger, int, int, int, int, int]:
+        """Open a state folder: `(ledger, incarnation, records, charged, lost, torn_bytes)`.
 
         Replays `records`, charges the `charged` holds that were open as unknown. Reads the disk.
         Raises `LedgerOpenError`.
@@ -244,7 +245,9 @@ class Ledger:
     def release(self, hold: int) -> _Receipt:
         """Give a hold back. Raises `HoldError`, `LedgerFault`."""
 
-    def adjust(self, hold: int, nano_usd: int) -> _Receipt:
+    def adjust(
+        self, hold: int, nano_usd: int, scopes: Sequence[tuple[str, str, int]] = ()
+    ) -> _Receipt:
         """Resolve an unknown by evidence. Raises `HoldError`, `LedgerFault`, `ValueError`."""
 
     def set_limits(

@@ -162,8 +162,13 @@ class Ledger(Protocol):
         """Give a hold back, of which nothing was sent. Raises `HoldError`."""
         ...
 
-    def adjust(self, hold: int, nano_usd: int) -> Receipt:
-        """What an unknown really cost, by later evidence. Raises `HoldError`."""
+    def adjust(
+        self, hold: int, nano_usd: int, scopes: Sequence[tuple[Scope, str, int]] = ()
+    ) -> Receipt:
+        """What an unknown really cost, by later evidence; of what a crash lost, also whose it was.
+
+        Raises `HoldError`.
+        """
         ...
 
     def check(self, limits: Limits) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -49,6 +49,32 @@ class _Spend(Collector):
         for state, nano_usd in self._read().items():
             family.add_metric([state], nano_usd / NANO_PER_USD)
         return [family]
+
+
+class _Disk(Collector):
+    """What the ledger's disk costs, from the ledger's own figures."""
+
+    def __init__(self, read: Callable[[], dict[str, int]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Flush times, and how many calls had to wait for one."""
+        stats = self._read()
+        flush = GaugeMetricFamily(
+            "cascaded_flush_seconds",
+            "Time of a flush of the ledger's journal: the median of a few before the start, and"
+            " upper bounds of the median and the 99th percentile since.",
+            labels=["quantile"],
+        )
+        for quantile in ("at_start", "p50", "p99"):
+            flush.add_metric([quantile], stats.get(f"flush_{quantile}_ns", 0) / NS_PER_S)
+        holds = CounterMetricFamily(
+            "cascaded_holds", "Holds by whether a flush had to be waited for.", labels=["gate"]
+        )
+        waited = stats["gated"]
+        holds.add_metric(["passed"], stats["admitted"] - waited)
+        holds.add_metric(["waited"], waited)
+        return [flush, holds]
 
 
 class PrometheusMetrics:
@@ -133,6 +159,10 @@ class PrometheusMetrics:
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """One more figure, read when it is looked at."""
         Gauge(name, documentation, registry=self._registry).set_function(read)
+
+    def disk(self, stats: Callable[[], dict[str, int]]) -> None:
+        """The ledger's own figures (`DurableLedger.stats`), read when they are looked at."""
+        self._registry.register(_Disk(stats))
 
     def waited(self, ending: str, seconds: float) -> None:
         """A call had to wait for a place."""

@@ -202,10 +202,12 @@ class Desk:
 
     async def resolve(self, incoming: Incoming) -> web.Response:
         """`POST /unknowns/{hold}`: what the provider's bill says of it."""
-        cost = parse_amount(money.read(incoming.body, money.ResolveRequest).cost, "cost")
+        asked = money.read(incoming.body, money.ResolveRequest)
+        cost = parse_amount(asked.cost, "cost")
+        scopes = [(one.scope, one.id, parse_amount(one.cost, "cost")) for one in asked.scopes]
         number = incoming.http.match_info["hold"]
         try:
-            receipt = self._ledger.adjust(int(number), cost)
+            receipt = self._ledger.adjust(int(number), cost, scopes)
         except (HoldError, ValueError):
             return error_response(_no_hold(number), incoming.request_id)
         return await self._adjusted(incoming, receipt, "the provider's bill")

@@ -194,9 +194,20 @@ def unknowns() -> Call[list[UnresolvedHold]]:
     return _get("/unknowns", lambda body: _json(_Unknowns)(body).holds)
 
 
-def resolve(hold: int, cost: Amount) -> Call[Receipt]:
-    """What the provider's bill says of an unknown. Administrators."""
-    return _post(f"/unknowns/{hold}", _json(Receipt), {"cost": _exact(cost)})
+def resolve(
+    hold: int, cost: Amount, scopes: Mapping[tuple[str, str], Amount] | None = None
+) -> Call[Receipt]:
+    """What the provider's bill says of an unknown. Administrators.
+
+    Of what a crash lost, `scopes` may say whose it was: amounts by scope and id, as
+    `{("user", "alice"): "0.01"}`. Elsewhere no more stays charged than `cost`.
+    """
+    shares = [
+        {"scope": scope, "id": id, "cost": _exact(amount)}
+        for (scope, id), amount in (scopes or {}).items()
+    ]
+    body = {"cost": _exact(cost), "scopes": shares or None}
+    return _post(f"/unknowns/{hold}", _json(Receipt), body)
 
 
 def users(*, limit: int | None = None, after: str | None = None) -> "Call[UsersPage]":

@@ -196,6 +196,8 @@ class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     """The request it was made for; the provider knows the call by it (`X-Request-ID`)."""
     user_id: str | None = None
+    lost: bool = False
+    """Not one hold: what all the calls may have cost that a crash made the ledger forget."""
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

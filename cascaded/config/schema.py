@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
-from cascaded.types.limits import Enforcement, Scope
+from cascaded.types.limits import Enforcement, Gate, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
 from cascaded.types.profile import AuditLevel
@@ -438,8 +438,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     dir: Path | None = None
     """The folder of the journal and its checkpoint. By default systemd's state directory, else
     `$XDG_STATE_HOME/cascaded`, else `~/.local/state/cascaded`."""
-    gate: Literal["strict"] = "strict"
-    """`strict`: a call is sent only once its hold is on the disk."""
+    gate: Gate = "strict"
+    """What a call waits for before it is sent. `strict`: under a hard limit for its hold to be on
+    the disk, otherwise for nothing. `ceiling`: for its hold, unless a ceiling that is on the disk
+    covers it; no record is lost, and after a crash the ceilings are charged as unknown."""
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):

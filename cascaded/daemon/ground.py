@@ -83,6 +83,7 @@ async def open_ground(
     usage, audit, copies = open_records(config, clock, log, stack)
     overrides, copies[OVERRIDES] = open_overrides(config.ledger, stack)
     metrics = PrometheusMetrics(ledger.spend)
+    metrics.disk(ledger.stats)
     room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
     metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: status.in_flight)
     metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)

@@ -28,6 +28,7 @@ FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
 WATCH_EVERY_S = 1.0
 NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
 WRONG_CLOCKS = {
     "clock_behind_ns": "the clock was set back: calendar budgets wait until it has caught up",
     "clock_leap_ns": "the clock was set ahead: calendar budgets go on as if it had not been; a"
@@ -53,7 +54,8 @@ async def open_ledger(
 ) -> DurableLedger:
     """Open the state folder; a crash's open holds are charged, and said."""
     try:
-        ledger = DurableLedger.open(state_folder(config) / LEDGER, asyncio.get_running_loop())
+        folder, loop = state_folder(config) / LEDGER, asyncio.get_running_loop()
+        ledger = DurableLedger.open(folder, loop, gate=config.gate)
     except LedgerOpenError as error:
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
     watch = _LedgerWatch(ledger, state_folder(config) / LEDGER, log, lost)
@@ -61,7 +63,9 @@ async def open_ledger(
     stack.callback(Every(WATCH_EVERY_S, watch.look).cancel)
     recovered = ledger.recovered
     if recovered is not None:
-        log.write("info", "ledger_open", dir=config.dir, **asdict(recovered))
+        flush_ms = ledger.stats()["flush_at_start_ns"] / NS_PER_MS
+        found = {**asdict(recovered), "gate": config.gate, "flush_ms": round(flush_ms, 3)}
+        log.write("info", "ledger_open", dir=config.dir, **found)
     return ledger
 
 

@@ -26,6 +26,7 @@ from cascaded.types.limits import (
     Demand,
     Denial,
     Existing,
+    Gate,
     HoldStatus,
     Limits,
     LimitView,
@@ -53,6 +54,8 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """Records that were replayed."""
     charged: int
     """Holds that were open and are now charged as unknown."""
+    lost_nano_usd: int
+    """What calls without a record may have cost at most: charged as one more unknown."""
     torn_bytes: int
     """Bytes of a last batch that never became durable."""
 
@@ -92,23 +95,32 @@ class DurableLedger:
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
         clock: _core.ManualClock | None = None,
+        gate: Gate = "strict",
     ) -> "DurableLedger":
         """Open a state folder and charge what a crash left open. Reads the disk.
+
+        Behind the `strict` gate a call under a hard limit waits for its own record; behind the
+        `ceiling`, any call does that the ceilings on the disk do not cover.
 
         Raises `LedgerOpenError`.
         """
         try:
-            core, incarnation, records, charged, torn_bytes = _core.Ledger.open(
+            core, incarnation, records, charged, lost, torn_bytes = _core.Ledger.open(
                 folder,
                 clock=clock,
                 users_max=users_max,
                 checkpoint_ms=checkpoint_ms,
                 segment_bytes=segment_bytes,
+                ceiling=gate == "ceiling",
             )
         except _core.LedgerOpenError as error:
             raise LedgerOpenError(*error.args) from None
         recovered = Recovered(
-            incarnation=incarnation, records=records, charged=charged, torn_bytes=torn_bytes
+            incarnation=incarnation,
+            records=records,
+            charged=charged,
+            lost_nano_usd=lost,
+            torn_bytes=torn_bytes,
         )
         return cls(core, loop, recovered=recovered)
 
@@ -139,12 +151,13 @@ class DurableLedger:
         except OverflowError as error:
             raise _out_of_range(error) from None
         if answer[0] == "admitted":
-            _, hold, seq, choice, nano_usd, degraded, warnings, shadow = answer
+            _, hold, seq, choice, nano_usd, clear, degraded, warnings, shadow = answer
             return Admitted(
                 hold=hold,
                 seq=seq,
                 choice=choice,
                 nano_usd=nano_usd,
+                clear=clear,
                 degraded=degraded,
                 warnings=tuple([_warning(one) for one in warnings]) if warnings else (),
                 shadow=tuple([_denial(one) for one in shadow]) if shadow else (),
@@ -234,13 +247,17 @@ class DurableLedger:
         except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
             raise _translated(error) from None
 
-    def adjust(self, hold: int, nano_usd: int) -> Receipt:
+    def adjust(
+        self, hold: int, nano_usd: int, scopes: Sequence[tuple[Scope, str, int]] = ()
+    ) -> Receipt:
         """Resolve an unknown: evidence says that it cost this much.
+
+        Of what a crash lost, `scopes` (scope, id, nano-dollars) may say whose it was.
 
         Raises `HoldError`, `LedgerFaultError`, and `ValueError` for an amount below zero.
         """
         try:
-            return _receipt(self._core.adjust(hold, nano_usd))
+            return _receipt(self._core.adjust(hold, nano_usd, scopes))
         except (_core.HoldError, _core.LedgerFault, OverflowError) as error:
             raise _translated(error) from None
 
@@ -506,7 +523,7 @@ def _view(view: "_core._View") -> LimitView:
 
 
 def _hold(found: "_core._Unresolved") -> HoldStatus:
-    hold, state, held, unknown, at_ns, label = found
+    hold, state, held, unknown, at_ns, label, lost = found
     request_id, user_id, owner = label or ("", "", "")
     return HoldStatus(
         hold=hold,
@@ -517,6 +534,7 @@ def _hold(found: "_core._Unresolved") -> HoldStatus:
         request_id=request_id,
         user_id=user_id,
         owner=owner,
+        lost=lost,
     )
 
 

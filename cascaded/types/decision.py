@@ -25,6 +25,8 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     """The journal's number of it, to wait for."""
     nano_usd: int
+    clear: bool = False
+    """Whether there is nothing to wait for."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

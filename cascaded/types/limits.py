@@ -12,6 +12,7 @@ Window = Literal["day", "week", "month", "total", "rolling_day", "rolling_week",
 Enforcement = Literal["warn", "block", "degrade", "shadow"]
 Origin = Literal["profile", "file", "api"]
 Unit = Literal["requests", "tokens"]
+Gate = Literal["strict", "ceiling"]
 Method = Literal["sliding_window", "fixed_window", "token_bucket"]
 
 
@@ -142,6 +143,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     choice: int
     """Which of the menu."""
     nano_usd: int
+    clear: bool = False
+    """Whether the call may be sent at once, without waiting for `seq`."""
     degraded: bool = False
     warnings: tuple[BudgetWarning, ...] = ()
     shadow: tuple[Denial, ...] = ()
@@ -252,3 +255,5 @@ class HoldStatus(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     owner: str = ""
     """The principal who may settle it; empty for a call of the daemon's own."""
+    lost: bool = False
+    """Not one hold, but all the calls that a crash may have lost."""

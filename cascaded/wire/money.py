@@ -4,7 +4,7 @@ Money on the wire is US dollars as an exact decimal, given as a JSON number or a
 """
 
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from cascaded.types.limits import (
     CounterStatus,
     HoldStatus,
     Receipt,
+    Scope,
 )
 from cascaded.wire.native import Amount, Who, usd
 from cascaded.wire.openai_chat import ABSENT, WireError
@@ -19,6 +20,8 @@ from cascaded.wire.openai_chat import ABSENT, WireError
 NS_PER_S = 1_000_000_000
 HOLD_TTL_S = 3_600.0
 HOLD_TTL_MAX_S = 86_400.0
+SCOPES_MAX = 32
+"""With the seven kinds of windows, what one record takes."""
 MAX_TOKENS = 100_000_000
 
 T = TypeVar("T")
@@ -49,10 +52,20 @@ class ReleaseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     hold: int
 
 
+class LostShare(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the calls of one scope cost that a crash lost."""
+
+    scope: Scope
+    id: str
+    cost: Amount
+
+
 class ResolveRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The body of `/unknowns/{hold}`: what the provider's bill says."""
 
     cost: Amount
+    scopes: Annotated[list[LostShare], msgspec.Meta(max_length=SCOPES_MAX)] = []
+    """Of what a crash lost: whose it was, as far as that is known."""
 
 
 def read(body: bytes, shape: type[T]) -> T:
@@ -103,6 +116,7 @@ def hold_row(hold: HoldStatus) -> dict[str, object]:
         "at": moment(hold.at_ns),
         "request_id": hold.request_id or None,
         "user_id": hold.user_id or None,
+        "lost": hold.lost,
     }
 
 

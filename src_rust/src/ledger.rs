@@ -12,7 +12,7 @@ use std::time::Duration;
 use cascaded_core::ledger::{
     Admission, AttemptResult, Choice, CounterKey, CounterSpec, CounterStatus, Crossing, HoldState,
     HoldStatus, Idempotency, Label, LedgerError, LimitView, Measure, Mode, Origin, Outcome, Peek,
-    Policy, RateKey, RateSpec, Refusal, ScopeKind, Unit, Warning,
+    Policy, RateKey, RateSpec, Refusal, ScopeEvidence, ScopeKind, Unit, Warning,
 };
 use cascaded_core::limiter::Method;
 use cascaded_core::window::{Reading, WindowKind};
@@ -61,6 +61,8 @@ type Budget = (
 type Rate = (String, String, String, String, i64, u32, bool);
 /// `(nano_usd, tokens, cheap)`
 type MenuEntry = (i64, u32, bool);
+/// `(scope, id, nano_usd)`
+type Evidence = (PyBackedStr, String, i64);
 /// `(billing, nano_usd)`
 type Attempt = (PyBackedStr, i64);
 /// `(reason, scope, id, window, unit, window_ns, limit, used, asked, reset_at_ns, retry_after_ns)`
@@ -234,6 +236,14 @@ fn outcome(&(ref billing, amount): &Attempt) -> PyResult<AttemptResult> {
     Ok(AttemptResult {
         attempt: None,
         outcome,
+    })
+}
+
+fn evidence((scope, id, posted): &Evidence) -> PyResult<ScopeEvidence<'_>> {
+    Ok(ScopeEvidence {
+        scope: scope_of(scope)?,
+        id,
+        posted: *posted,
     })
 }
 
@@ -616,9 +626,12 @@ impl Ledger {
         self.0.release(hold).map(receipt).map_err(raised)
     }
 
-    /// Resolves an unknown by evidence.
-    fn adjust(&self, hold: u64, nano_usd: i64) -> PyResult<Receipt> {
-        self.0.adjust(hold, nano_usd).map(receipt).map_err(raised)
+    /// Resolves an unknown by evidence; of what a crash lost, `scopes` says whose it was.
+    #[pyo3(signature = (hold, nano_usd, scopes=Vec::new()))]
+    fn adjust(&self, hold: u64, nano_usd: i64, scopes: Vec<Evidence>) -> PyResult<Receipt> {
+        let scopes: Vec<_> = scopes.iter().map(evidence).collect::<PyResult<_>>()?;
+        let adjusted = self.0.adjust(hold, nano_usd, &scopes);
+        adjusted.map(receipt).map_err(raised)
     }
 
     /// Sets limits, all at once: `(changed, seq)`.

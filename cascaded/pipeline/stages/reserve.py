@@ -53,18 +53,24 @@ def _taken(decision: Decision, admitted: Admitted) -> Decision:
         decision,
         ladder=plan.ladder,
         max_output_tokens=plan.max_output_tokens,
-        hold=Hold(id=admitted.hold, seq=admitted.seq, nano_usd=admitted.nano_usd),
+        hold=Hold(
+            id=admitted.hold,
+            seq=admitted.seq,
+            nano_usd=admitted.nano_usd,
+            clear=admitted.clear,
+        ),
         warnings=admitted.warnings,
         notices=(*decision.notices, *plan.notices, *degraded),
     )
 
 
 def secure(ledger: Ledger) -> Stage:
-    """A stage that returns once the hold survives a crash, where a hard limit depends on it."""
+    """A stage that returns once a crash cannot make the hold be forgotten, or what is forgotten
+    is charged: the ledger said whether there is anything to wait for."""
 
     async def stage(request: Request, decision: Decision) -> Decision:  # noqa: ARG001
         assert decision.hold is not None
-        if decision.limits.hard:
+        if not decision.hold.clear:
             await ledger.durable(decision.hold.seq)
         return decision
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use cascaded_core::ledger::{
     Admission, Admitted, AttemptResult, Census, Choice, CounterKey, CounterSpec, CounterStatus,
     Demand, HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec, Receipt,
-    ScopeKind,
+    ScopeEvidence, ScopeKind,
 };
 use cascaded_core::window::{Reading, Stamp, TrustedTime, WindowKind, Zones};
 use cascaded_journal::{Backup, CheckpointError, Journal, Seq};
@@ -373,16 +373,26 @@ impl Engine {
         Ok(state.resolved(receipt))
     }
 
-    /// Evidence: all that is unknown of a hold really cost `posted`. See [`Ledger::adjust`].
+    /// Evidence: all that is unknown of a hold really cost `posted`; of what a crash lost, `scopes`
+    /// says whose it was. See [`Ledger::adjust`] and [`Ledger::find_lost`].
     ///
     /// # Errors
     /// [`EngineError`]; the hold is as it was.
-    pub fn adjust(&self, hold: u64, posted: i64) -> Result<Resolved, EngineError> {
+    pub fn adjust(
+        &self,
+        hold: u64,
+        posted: i64,
+        scopes: &[ScopeEvidence<'_>],
+    ) -> Result<Resolved, EngineError> {
         let mut state = self.shared.change()?;
         let at = state.look(&*self.shared.clock);
         let before = state.ledger.hold_status(hold).map_or(0, |one| one.unknown);
         let receipt = state.with(self.shared.journal().as_deref(), |ledger, sink| {
-            ledger.adjust(at, hold, None, posted, sink)
+            if scopes.is_empty() {
+                ledger.adjust(at, hold, None, posted, sink)
+            } else {
+                ledger.find_lost(at, hold, posted, scopes, sink)
+            }
         })?;
         state.spend.adjusted(before, &receipt);
         Ok(state.resolved(receipt))

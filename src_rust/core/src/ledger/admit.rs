@@ -64,7 +64,7 @@ struct Meeting<'a> {
     degraded: bool,
 }
 
-fn check_size(what: &'static str, size: usize, max: usize) -> Result<(), LedgerError> {
+pub(crate) fn check_size(what: &'static str, size: usize, max: usize) -> Result<(), LedgerError> {
     if size > max {
         return Err(LedgerError::TooMany { what, max });
     }

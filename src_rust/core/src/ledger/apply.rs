@@ -303,24 +303,15 @@ impl Ledger {
     /// calls together cost, and no more than was charged.
     fn apply_found(&mut self, found: &Found) -> Result<(), Misfit> {
         self.advance(found.at);
-        check(found.posted.is_none_or(|posted| posted >= 0))?;
-        let mut lost = self.holds.lost.remove(&found.hold).ok_or(GONE)?;
+        let lost = self.holds.lost.remove(&found.hold).ok_or(GONE)?;
         self.holds.dirty_lost.insert(found.hold);
         let most = lost.unknown();
-        let mut left = Vec::new();
-        for (charge, amount) in std::mem::take(&mut lost.charges) {
-            let Some(posted) = found.posted_on(charge.counter, amount, most) else {
-                left.push((charge, amount));
-                continue;
-            };
+        for (charge, amount) in lost.charges {
+            let posted = found.posted_on(charge.counter, amount, most);
             check(posted >= 0)?;
             let change = Change::adjust(amount, posted);
             self.counters
                 .change(found.at.calendar_ns, charge, change, true)?;
-        }
-        if !left.is_empty() {
-            lost.charges = left;
-            self.holds.lost.insert(found.hold, lost);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Ceilings at work: room is written as calls come, taken back when they stay away, and charged
 //! after a crash.
 
+use super::admit::check_size;
 use super::balance::Change;
 use super::counters::CounterKey;
 use super::error::LedgerError;
@@ -31,19 +32,16 @@ pub struct ScopeEvidence<'a> {
 }
 
 impl Found {
-    /// What is posted on a counter by this; `None` if nothing is known of it yet.
-    pub(crate) fn posted_on(&self, counter: Handle, charged: i64, most: i64) -> Option<i64> {
+    /// What is posted on a counter by this: what is known of it for itself, else no more than all
+    /// lost calls together cost, and no more than was charged.
+    pub(crate) fn posted_on(&self, counter: Handle, charged: i64, most: i64) -> i64 {
         let known = self.known.iter().find(|one| one.counter == counter);
-        if let Some(known) = known {
-            return Some(known.room);
+        match known {
+            Some(known) => known.room,
+            // More than was thought possible is posted in full where all calls are counted.
+            None if charged == most => self.posted,
+            None => self.posted.min(charged),
         }
-        let posted = self.posted?;
-        // More than was thought possible is posted in full where all calls are counted.
-        Some(if charged == most {
-            posted
-        } else {
-            posted.min(charged)
-        })
     }
 }
 
@@ -168,29 +166,26 @@ impl Ledger {
         Ok(rooms.iter().map(|one| one.room).max().unwrap_or(0))
     }
 
-    /// Evidence about what a crash lost: on the counters of the scopes that are named, lost calls
-    /// cost so much. With `posted`, all lost calls together cost that, and everything else that
-    /// was charged goes back.
+    /// Evidence about what a crash lost: all lost calls together cost `posted`, and those of the
+    /// scopes that are named so much. Everything else that was charged goes back.
     pub fn find_lost(
         &mut self,
         at: Stamp,
         hold: u64,
+        posted: i64,
         scopes: &[ScopeEvidence<'_>],
-        posted: Option<i64>,
         sink: &mut impl RecordSink,
     ) -> Result<Receipt, LedgerError> {
         let Some(lost) = self.holds.lost.get(&hold) else {
-            return Err(match self.holds.unresolved(hold) {
-                Ok(_) => LedgerError::NothingUnknown(hold),
-                Err(error) => error,
-            });
+            self.holds.unresolved(hold)?;
+            return Err(LedgerError::NothingUnknown(hold));
         };
-        let amounts = scopes.iter().map(|one| one.posted).chain(posted);
-        if let Some(lowest) = amounts.min().filter(|lowest| *lowest < 0) {
+        let lowest = scopes.iter().map(|one| one.posted).fold(posted, i64::min);
+        if lowest < 0 {
             return Err(LedgerError::NegativeAmount(lowest));
         }
         let at = self.moment(at);
-        let before = lost.unknown();
+        let unknown = lost.unknown();
         let known = lost.charges.iter().filter_map(|(charge, _)| {
             let CounterKey { scope, id, .. } =
                 self.counters.key(self.counters.slab.get(charge.counter)?)?;
@@ -202,7 +197,8 @@ impl Ledger {
                 room: named.posted,
             })
         });
-        let known: Vec<_> = known.take(ROOMS_MAX).collect();
+        let known: Vec<_> = known.collect();
+        check_size("counters named as evidence", known.len(), ROOMS_MAX)?;
         let found = Found {
             at,
             hold,
@@ -210,22 +206,18 @@ impl Ledger {
             posted,
         };
         for (charge, amount) in &lost.charges {
-            if let Some(posted) = found.posted_on(charge.counter, *amount, before) {
-                let change = Change::adjust(*amount, posted);
-                self.counters.check(at.calendar_ns, *charge, change)?;
-            }
+            let posted = found.posted_on(charge.counter, *amount, unknown);
+            let change = Change::adjust(*amount, posted);
+            self.counters.check(at.calendar_ns, *charge, change)?;
         }
         self.commit(found.into(), sink)?;
-        let left = self.holds.lost.get(&hold);
-        let unknown = left.map_or(0, |lost| lost.unknown());
-        let posted = posted.unwrap_or(0);
         Ok(Receipt {
             hold,
-            state: left.map_or(HoldState::Adjusted, |_| HoldState::Unknown),
+            state: HoldState::Adjusted,
             posted,
-            unknown,
-            returned: before.saturating_sub(unknown).saturating_sub(posted).max(0),
-            overrun: posted.saturating_sub(before).max(0),
+            unknown: 0,
+            returned: unknown.saturating_sub(posted).max(0),
+            overrun: posted.saturating_sub(unknown).max(0),
             crossings: Vec::new(),
         })
     }

@@ -214,8 +214,8 @@ pub struct Found {
     pub hold: u64,
     /// Counters of which it is known for themselves what lost calls cost on them.
     pub known: Vec<Room>,
-    /// All lost calls together cost this much: the end of it.
-    pub posted: Option<i64>,
+    /// What all lost calls together cost.
+    pub posted: i64,
 }
 
 /// Time passed: windows roll and what is idle is forgotten.

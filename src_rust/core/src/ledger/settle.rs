@@ -268,7 +268,7 @@ impl Ledger {
         sink: &mut impl RecordSink,
     ) -> Result<Receipt, LedgerError> {
         if unknown.is_none() && self.holds.lost.contains_key(&hold) {
-            return self.find_lost(at, hold, &[], Some(posted), sink);
+            return self.find_lost(at, hold, posted, &[], sink);
         }
         let found = self.holds.unresolved(hold)?;
         let unknown = unknown.unwrap_or(found.unknown);

@@ -93,7 +93,7 @@ impl Life {
                 hold(n).map(|hold| self.engine().release(hold));
             }
             Step::Adjust(n, posted) => {
-                hold(n).map(|hold| self.engine().adjust(hold, posted));
+                hold(n).map(|hold| self.engine().adjust(hold, posted, &[]));
             }
             Step::Limit(user, limit) => {
                 let spec = counter(USERS[user], WindowKind::Day, limit);

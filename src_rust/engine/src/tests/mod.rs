@@ -1,5 +1,6 @@
 //! Random lives of a ledger, cut off at random moments, on the real disk.
 
+mod ceilings;
 mod crashes;
 mod mishaps;
 

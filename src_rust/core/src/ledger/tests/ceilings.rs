@@ -428,8 +428,9 @@ impl World {
             let lost: Vec<Call> = lost.filter(|call| call.sent).cloned().collect();
             let total: i64 = lost.iter().map(|call| call.cost).sum();
             let pool = self.pool.clone();
+            let mut scopes = Vec::new();
             if named {
-                let scopes = pool.iter().enumerate().map(|(index, spec)| {
+                let all = pool.iter().enumerate().map(|(index, spec)| {
                     let on = |call: &&Call| call.places.iter().any(|place| place.0 == index);
                     ScopeEvidence {
                         scope: spec.key.scope,
@@ -437,16 +438,10 @@ impl World {
                         posted: lost.iter().filter(on).map(|call| call.cost).sum(),
                     }
                 });
-                let (all, some): (Vec<_>, Vec<_>) =
-                    scopes.partition(|one| one.scope == ScopeKind::Global);
-                self.act(|ledger, at, sink| ledger.find_lost(at, hold, &some, None, sink))
-                    .map_err(wrong)?;
-                assert_eq!(all[0].posted, total);
+                scopes.extend(all);
             }
-            if self.ledger.holds.lost.contains_key(&hold) {
-                self.act(|ledger, at, sink| ledger.adjust(at, hold, None, total, sink))
-                    .map_err(wrong)?;
-            }
+            self.act(|ledger, at, sink| ledger.find_lost(at, hold, total, &scopes, sink))
+                .map_err(wrong)?;
         }
         Ok(())
     }

@@ -766,7 +766,7 @@ fn nonsense_is_an_error_and_changes_nothing() {
         bench.ask(&one, &[&mars], &[]),
         Err(LedgerError::UnknownZone("Mars".into()))
     );
-    let many: Vec<CounterSpec> = (0..33)
+    let many: Vec<CounterSpec> = (0..=MAX_COUNTERS)
         .map(|n| counter(&n.to_string(), WindowKind::Day, 1))
         .collect();
     let too_many = bench.ask(&one, &many.iter().collect::<Vec<_>>(), &[]);
