@@ -21,13 +21,13 @@ int fdatasync(int fd) {
 """
 
 
-def slow_disk(folder: Path, pause_ms: int) -> dict[str, str]:
-    """The environment of a daemon on such a disk; empty where there is no C compiler."""
+def slow_disk(folder: Path, pause_ms: int) -> str:
+    """What a daemon on such a disk has as `LD_PRELOAD`; nothing where there is no C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
-        return {}
+        return ""
     source, library = folder / "slow_disk.c", folder / "slow_disk.so"
     source.write_text(SOURCE % (pause_ms * 1_000))
-    command = [compiler, "-shared", "-fPIC", "-o", library, source, "-ldl"]
+    command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True, timeout=60)
-    return {"LD_PRELOAD": str(library)}
+    return str(library)
