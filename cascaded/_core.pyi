@@ -246,7 +246,7 @@ class Ledger:
         """Give a hold back. Raises `HoldError`, `LedgerFault`."""
 
     def adjust(
-        self, hold: int, nano_usd: int, scopes: Sequence[tuple[str, str, int]] = ()
+        self, hold: int, nano_usd: int, scopes: Sequence[tuple[str, str, int]] = ...
     ) -> _Receipt:
         """Resolve an unknown by evidence. Raises `HoldError`, `LedgerFault`, `ValueError`."""
 
