@@ -315,7 +315,11 @@ def test_figures_that_are_read_when_they_are_looked_at() -> None:
     metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: 3)
     metrics.waited("entered", 0.25)
     metrics.waited("late", 10)
+    nothing_flushed = {"admitted": 5, "gated": 2}
+    metrics.disk(lambda: {**nothing_flushed, "flush_at_start_ns": 250_000})
     seen = scraped(metrics)
+    assert seen["cascaded_flush_seconds"]["at_start",] == 0.00025
+    assert seen["cascaded_holds_total"] == {("passed",): 3, ("waited",): 2}
     assert seen["cascaded_in_flight"] == {(): 3}
     assert seen["cascaded_waited_seconds_sum"] == {("entered",): 0.25, ("late",): 10}
 

@@ -725,6 +725,41 @@ async def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
     assert charged > 0
 
 
+async def test_behind_the_ceiling_calls_wait_for_the_first_alone(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    folder, crashed = tmp_path / "state", tmp_path / "crashed"
+    ledger = DurableLedger.open(folder, loop, segment_bytes=SEGMENT_BYTES, gate="ceiling")
+    warned = budget(100, enforcement="warn")
+    first = admitted(ledger, demand(10, warned))
+    assert not first.clear
+    await ledger.durable(ledger.stats()["last_seq"])
+    second = admitted(ledger, demand(10, warned))
+    assert second.clear
+    stats = ledger.stats()
+    assert (stats["admitted"], stats["gated"]) == (2, 1)
+    assert stats["flush_at_start_ns"] > 0
+    await ledger.durable(stats["last_seq"])
+    shutil.copytree(folder, crashed)
+    ledger.close()
+
+    again = DurableLedger.open(crashed, loop, segment_bytes=SEGMENT_BYTES)
+    assert again.recovered is not None
+    charged = again.recovered.lost_nano_usd
+    assert charged >= 10
+    lost = next(one for one in again.unresolved() if one.lost)
+    assert (lost.state, lost.unknown, lost.held) == ("unknown", charged, 0)
+    with pytest.raises(ValueError, match="scope"):
+        again.adjust(lost.hold, 0, [("nobody", "u", 0)])  # type: ignore[list-item]
+    again.adjust(lost.hold, 5, [("user", "u", 2)])
+    assert only(again.counters("user", "u")).posted == 2
+    assert only(again.counters("global")).posted == 5
+    again.close()
+    orderly = DurableLedger.open(folder, loop, segment_bytes=SEGMENT_BYTES)
+    assert orderly.recovered is not None
+    assert (orderly.recovered.charged, orderly.recovered.lost_nano_usd) == (2, 0)
+    orderly.close()
+
+
 def opened_holds(folder: Path, loop: asyncio.AbstractEventLoop) -> list[HoldStatus]:
     ledger = DurableLedger.open(folder, loop, segment_bytes=SEGMENT_BYTES)
     try:

@@ -1,6 +1,8 @@
 """The stages that decide before any model is asked, each alone."""
 
+import asyncio
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -669,10 +671,10 @@ class TestReserve:
         ],
         ids=["block", "degrade", "warn", "shadow", "counted", "none"],
     )
-    async def test_only_what_may_refuse_waits_for_the_disk(
-        self, limits: Limits, waits: bool
+    async def test_behind_the_strict_gate_only_what_may_refuse_waits_for_the_disk(
+        self, limits: Limits, waits: bool, tmp_path: Path
     ) -> None:
-        ledger = DurableLedger.in_memory()
+        ledger = DurableLedger.open(tmp_path, asyncio.get_running_loop(), segment_bytes=1 << 20)
         found = await decided(reserve(ledger, Audited(), explain, 0), priced(limits, 1))
         waited: list[int] = []
 
