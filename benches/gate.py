@@ -65,7 +65,7 @@ async def measure(gate: Gate, calls: int, callers: int) -> str:
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=20_000)
     parser.add_argument("--callers", type=int, default=40)
     asked = parser.parse_args()
