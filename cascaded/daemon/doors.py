@@ -93,12 +93,14 @@ def _listen(config: schema.Server, stack: AsyncExitStack) -> socket.socket:
 
 
 async def _drain(status: Status, generations: Generations, log: JsonLog, *, linger: bool) -> None:
-    """Let the calls under way end, as long as the limit allows; the rest is then cancelled."""
+    """Let the calls under way end, as long as the limit allows; the rest is then cancelled. Calls
+    that still wait for a place are sent away."""
     limit_s = generations.now.config.server.drain_timeout_s
     status.draining = True
     if linger:
         status.handing_over = True
         await asyncio.sleep(min(LINGER_S, limit_s))
     status.refusing = True
+    generations.current().room.close()
     if not await until_idle(status, limit_s):
         log.write("warning", "drain_cut_short", in_flight=status.in_flight)
