@@ -181,7 +181,7 @@ class Desk:
         query = incoming.http.query
         scope, wanted = query.get("scope"), query.get("id")
         if not incoming.principal.admin:
-            scope, wanted = "user", incoming.principal.id
+            scope, wanted = "user", incoming.principal.user_id
         if scope is not None and scope not in get_args(Scope):
             wrong = Refusal(
                 code="invalid_request",

@@ -252,7 +252,7 @@ class People:
         """`GET /users/{id}`: a profile and the limits it makes with its tier. One's own, or as an
         administrator anybody's."""
         id, principal = incoming.http.match_info["id"], incoming.principal
-        if not principal.admin and id != principal.id:
+        if not principal.admin and id != principal.user_id:
             self._audit.access(
                 f"user:{id}",
                 actor=principal.id,

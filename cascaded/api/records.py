@@ -54,7 +54,7 @@ class Records:
         are for administrators."""
         user_id = incoming.http.query.get("user_id")
         if not incoming.principal.admin:
-            user_id = incoming.principal.id
+            user_id = incoming.principal.user_id
         now_ns = self._clock.wall_ns()
         return await self._told(
             incoming, partial(self._usage.summary, user_id, now_ns), summary_row

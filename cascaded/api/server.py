@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from cascaded.api.auth import Gate
 from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.errors import error_object, error_response
+from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
@@ -56,7 +57,7 @@ LEDGER_DOWN = Refusal(
 ADMINS_ONLY = Refusal(
     code="forbidden",
     message="This route is for administrators: over the Unix socket, the daemon's own user, root,"
-    " and the members of the group that access.admin_group names.",
+    " and the members of the group that access.admin_group names; anywhere, an admin key.",
 )
 View = Callable[["Services", web.Request], web.Response]
 
@@ -101,6 +102,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     desk: Desk
     terms: Terms
+    keys: Keys
     records: Records
     people: People
     upkeep: Upkeep
@@ -227,6 +229,7 @@ async def _admit(services: Services, call: Call, http: web.Request) -> web.Strea
         return await call(
             Incoming(
                 http=http,
+                gate=services.gate,
                 body=body,
                 request_id=request_id,
                 principal=principal,

@@ -46,12 +46,16 @@ from cascaded.client.results import (
     Check,
     Health,
     Held,
+    KeyInfo,
+    KeyPage,
+    NewKey,
     Readiness,
     Receipt,
     Summary,
 )
 from cascaded.types.limits import Scope
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.wire.keys import IssueRequest
 from cascaded.wire.money import ReleaseRequest, ReserveRequest, ResolveRequest, SettleRequest
 from cascaded.wire.native import InferRequest
 from cascaded.wire.people import TierRequest
@@ -341,6 +345,38 @@ ROUTES: tuple[Route, ...] = (
         parameters=_OF_SCOPE,
         answer=LimitsOf,
         errors=(*_CHANGE, "not_found"),
+    ),
+    Route(
+        method="POST",
+        path="/keys",
+        who="administrators",
+        does="Issue an API key. It is told this once; what is kept is its hash.",
+        serve=lambda now: now.keys.issue,
+        body=IssueRequest,
+        answer=NewKey,
+        errors=(*CALL, "state_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/keys",
+        who="administrators",
+        does="The keys that were issued, without their secrets.",
+        serve=lambda now: now.keys.list,
+        parameters=(
+            Query("user_id", "Only those of this user."),
+            Query("after", "What the page before told under this name."),
+        ),
+        answer=KeyPage,
+    ),
+    Route(
+        method="DELETE",
+        path="/keys/{id}",
+        who="administrators",
+        does="Revoke a key: from now on it opens nothing.",
+        serve=lambda now: now.keys.revoke,
+        parameters=(Query("id", "Its public id."),),
+        answer=KeyInfo,
+        errors=(*CALL, "not_found", "state_unavailable"),
     ),
     *_kept(
         "users",

@@ -34,7 +34,7 @@ NOBODY = "nobody"
 """Any user: for limits that do not depend on which one it is."""
 
 Uses = Callable[[str], Sequence[str]]
-"""Who uses a tier, such as `key 'app'`."""
+"""Who uses a tier, such as `key 'app'`. May read the disk. Raises `StoreError`."""
 
 
 class Terms:
@@ -134,7 +134,7 @@ class Terms:
         """`DELETE /tiers/{name}`: only one that was made at run time and that nobody uses."""
         name = incoming.http.match_info["name"]
         async with self._stored.turn:
-            refused = self._undeletable(name)
+            refused = await self._undeletable(name)
             if refused is None:
                 refused = await self._change_tier(incoming, name, None)
         if refused is not None:
@@ -215,7 +215,7 @@ class Terms:
         except StoreError as error:
             self._stored.now = before
             self._ledger.set_limits(back, reload=False)
-            return Refusal(code="state_unavailable", message=f"Nothing was changed: {error}")
+            return _unchanged(error)
         return None
 
     def _row(self, incoming: Incoming, tier: TierConfig) -> dict[str, object]:
@@ -233,7 +233,7 @@ class Terms:
             message=f"Tier '{name}' stands in the configuration file: change it there and reload.",
         )
 
-    def _undeletable(self, name: str) -> Refusal | None:
+    async def _undeletable(self, name: str) -> Refusal | None:
         """Why a tier cannot be deleted, if so."""
         if name not in self._stored.now.tiers:
             if refused := self._of_file(name):
@@ -242,7 +242,10 @@ class Terms:
                 message = f"'{name}' is a preset, which is always there."
                 return Refusal(code="conflict", message=message)
             return _no_tier(name)
-        users = [one for uses in self._uses for one in uses(name)]
+        try:
+            users = await self._offload(lambda: [one for uses in self._uses for one in uses(name)])
+        except StoreError as error:
+            return _unchanged(error)
         if ("tier", name) in self._stored.now.limits:
             users.append(f"the limits of scope tier/{name}")
         if not users:
@@ -294,6 +297,10 @@ def _said(table: LimitTable | None) -> dict[str, object] | None:
         name: str(value) if isinstance(value, Decimal) else value
         for name, value in words(table).items()
     }
+
+
+def _unchanged(error: StoreError) -> Refusal:
+    return Refusal(code="state_unavailable", message=f"Nothing was changed: {error}")
 
 
 def _nothing_set(scope: Scope, id: str) -> Refusal:

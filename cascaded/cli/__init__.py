@@ -20,6 +20,8 @@ COMMANDS = {
     "check": "cascaded.cli.budget:check",
     "budget": "cascaded.cli.budget:budget",
     "unknowns": "cascaded.cli.budget:unknowns",
+    "tiers": "cascaded.cli.terms:tiers",
+    "keys": "cascaded.cli.keys:keys",
     "users": "cascaded.cli.users:users",
     "audit": "cascaded.cli.records:audit",
     "reload": "cascaded.cli.reload:reload",

@@ -7,6 +7,7 @@ import msgspec
 
 from cascaded.cli.exits import Exit
 from cascaded.cli.show import JSON, SOCKET, dollars, table
+from cascaded.cli.terms import set_limits, unset_limits
 from cascaded.client import Client
 from cascaded.client.calls import Asked
 from cascaded.client.results import Budget, Check, LimitInfo
@@ -52,19 +53,28 @@ def check(
         sys.exit(Exit.NO)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--scope", help="Only budgets of this kind: user, organization, tier …")
 @click.option("--id", "wanted", metavar="ID", help="Only this one's.")
 @JSON
 @SOCKET
-def budget(scope: str | None, wanted: str | None, as_json: bool, socket: str | None) -> None:
-    """Show how budgets stand: what was spent, is held, and is left."""
+@click.pass_context
+def budget(
+    ctx: click.Context, scope: str | None, wanted: str | None, as_json: bool, socket: str | None
+) -> None:
+    """Show how budgets stand: what was spent, is held, and is left. Or set them."""
+    if ctx.invoked_subcommand is not None:
+        return
     with Client(socket) as client:
         budgets = client.budgets(scope, wanted)
     if as_json:
         click.echo(msgspec.json.encode(budgets))
         return
     table(BUDGET_COLUMNS, map(budget_row, budgets))
+
+
+budget.add_command(set_limits)
+budget.add_command(unset_limits)
 
 
 @click.group()

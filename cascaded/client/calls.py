@@ -7,7 +7,7 @@ there. To add a call:
    later have defaults, and what is one of several words is a `str`: an older or newer daemon may
    leave out or say something else.
 2. Add a function here. Its arguments are the caller's, its docstring is theirs too, and it returns
-   a `Call` made by `_get`, `_post` or `_change`. Amounts of money go
+   a `Call` made by `_get`, `_post`, `_put`, `_delete` or `_change`. Amounts of money go
    through `_exact`, `None` is left out.
 3. Add the line `name = Method(calls.name)` to `Client`, and the same line to `AsyncClient`.
    Arguments and result are known to type checkers from the function.
@@ -32,11 +32,16 @@ from cascaded.client.results import (
     Check,
     Health,
     Held,
+    KeyInfo,
+    KeyPage,
     ModelInfo,
+    NewKey,
     Readiness,
     Receipt,
     Reloaded,
+    SetLimits,
     Summary,
+    TierInfo,
     UnresolvedHold,
 )
 
@@ -189,6 +194,84 @@ def reload() -> Call[Reloaded]:
     return _post("/reload", _json(Reloaded), {}, repeatable=True)
 
 
+def limits() -> Call[list[SetLimits]]:
+    """Everything that is set at run time. Administrators."""
+    return _get("/limits", lambda body: _exactly(_Limits)(body).limits)
+
+
+def limits_of(scope: str, id: str) -> Call[SetLimits]:
+    """What is set at run time of one scope (`user`, `organization` …). Administrators."""
+    return _get(_at("limits", scope, id), _exactly(SetLimits))
+
+
+def set_limits(scope: str, id: str, **limits: object) -> Call[SetLimits]:
+    """Set these limits of one scope and no others, in the words of the configuration file:
+    `daily_usd="2.50", requests_per_minute=30`. In force for the next call. Administrators."""
+    return _put(_at("limits", scope, id), _exactly(SetLimits), limits)
+
+
+def unset_limits(scope: str, id: str) -> Call[SetLimits]:
+    """Take away what is set of one scope; what the configuration says holds again.
+    Administrators."""
+    return _delete(_at("limits", scope, id), _exactly(SetLimits))
+
+
+def tiers() -> Call[list[TierInfo]]:
+    """The tiers in use, the least first, and the presets that are not."""
+    return _get("/tiers", lambda body: _exactly(_Tiers)(body).tiers)
+
+
+def tier(name: str) -> Call[TierInfo]:
+    """One tier."""
+    return _get(_at("tiers", name), _exactly(TierInfo))
+
+
+def put_tier(name: str, **fields: object) -> Call[TierInfo]:
+    """Make a tier, or replace one that was made so, in the words of the configuration file:
+    `daily_usd="5", max_tokens=2000`. Administrators."""
+    return _put(_at("tiers", name), _exactly(TierInfo), fields)
+
+
+def delete_tier(name: str) -> Call[None]:
+    """Forget a tier that was made at run time and that nobody uses. Administrators."""
+    return _delete(_at("tiers", name), _nothing)
+
+
+def issue_key(
+    name: str,
+    *,
+    user_id: str | None = None,
+    tier: str | None = None,
+    organization_id: str | None = None,
+    workspace_id: str | None = None,
+    admin: bool = False,
+    expires_in_s: int | None = None,
+) -> Call[NewKey]:
+    """Issue an API key for a user, a tier, an organisation, or for administration; keep its `key`,
+    which nobody can show again. Administrators."""
+    body = {
+        "name": name,
+        "user_id": user_id,
+        "tier": tier,
+        "organization_id": organization_id,
+        "workspace_id": workspace_id,
+        "admin": admin,
+        "expires_in_s": expires_in_s,
+    }
+    return _post("/keys", _json(NewKey), body)
+
+
+def keys(user_id: str | None = None, *, after: str | None = None) -> Call[KeyPage]:
+    """Issued keys, without their secrets; `after` is the page's before, to read on.
+    Administrators."""
+    return _get("/keys", _json(KeyPage), user_id=user_id, after=after)
+
+
+def revoke_key(id: str) -> Call[KeyInfo]:
+    """From now on this key opens nothing. Administrators."""
+    return _delete(_at("keys", id), _json(KeyInfo))
+
+
 def unknowns() -> Call[list[UnresolvedHold]]:
     """Holds that are open, and those charged although nobody knows the bill. Administrators."""
     return _get("/unknowns", lambda body: _json(_Unknowns)(body).holds)
@@ -326,6 +409,14 @@ class _Budgets(msgspec.Struct):
     budgets: list[Budget]
 
 
+class _Limits(msgspec.Struct):
+    limits: list[SetLimits]
+
+
+class _Tiers(msgspec.Struct):
+    tiers: list[TierInfo]
+
+
 class _Unknowns(msgspec.Struct):
     holds: list[UnresolvedHold]
 
@@ -348,6 +439,32 @@ def _get(
 
         route = f"{route}?{urlencode(said)}"
     return Call(method="GET", path=route, read=read, repeatable=True, answers=answers)
+
+
+def _put(route: str, read: Callable[[bytes], T], body: Mapping[str, object]) -> Call[T]:
+    """Everything that is to stand there."""
+    said = {name: _plain(name, value) for name, value in body.items() if value is not None}
+    return Call(
+        method="PUT", path=route, read=read, body=msgspec.json.encode(said), repeatable=True
+    )
+
+
+def _delete(route: str, read: Callable[[bytes], T]) -> Call[T]:
+    return Call(method="DELETE", path=route, read=read, repeatable=True)
+
+
+def _at(*parts: str) -> str:
+    from urllib.parse import quote  # as above
+
+    return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+def _plain(name: str, value: object) -> object:
+    return _exact(value) if name.endswith("_usd") else value
+
+
+def _nothing(body: bytes) -> None:  # noqa: ARG001
+    return None
 
 
 def _post(
@@ -416,6 +533,11 @@ def _stored(shape: str) -> Callable[[bytes], Any]:
 def _json(shape: type[T]) -> Callable[[bytes], T]:
     """Reads a body of this shape."""
     return partial(msgspec.json.decode, type=shape)
+
+
+def _exactly(shape: type[T]) -> Callable[[bytes], T]:
+    """Reads a body of this shape, its numbers without rounding."""
+    return msgspec.json.Decoder(shape, float_hook=Decimal).decode
 
 
 def _asking(query: Query, asked: Asked) -> dict[str, object]:

@@ -200,6 +200,66 @@ class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     """Not one hold: what all the calls may have cost that a crash made the ledger forget."""
 
 
+class SetLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is set at run time of one scope, in the words of the configuration file."""
+
+    scope: str
+    id: str
+    limits: dict[str, object] = {}
+    """`daily_usd`, `requests_per_minute`, `enforcement` …; numbers are exact."""
+
+
+class TierInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer plan. What only administrators see is `None` for others."""
+
+    name: str
+    origin: str
+    """`file`, `api`, or `preset` for one that is not in use."""
+    limits: dict[str, object] = {}
+    """Of each user, in the words of the configuration file; numbers are exact."""
+    max_tokens: int | None = None
+    allowed_models: tuple[str, ...] | None = None
+    streaming: bool | None = None
+    escalates: bool | None = None
+    support_priority: str | None = None
+    queue_priority: int | None = None
+    custom: dict[str, str] | None = None
+
+
+class KeyInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An issued key, without its secret. Times are ISO 8601, UTC."""
+
+    id: str
+    hint: str
+    name: str
+    state: str
+    """`active`, `expired` or `revoked`."""
+    user_id: str | None = None
+    tier: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+    admin: bool = False
+    created_at: str | None = None
+    expires_at: str | None = None
+    revoked_at: str | None = None
+    last_used_at: str | None = None
+    """To the hour."""
+
+
+class NewKey(KeyInfo, frozen=True, kw_only=True):
+    """A key that was just issued, with its secret: nobody can show it again."""
+
+    key: str
+
+
+class KeyPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the issued keys, in the order of their ids."""
+
+    keys: tuple[KeyInfo, ...]
+    after: str | None = None
+    """Give it back to read on; `None` at the end."""
+
+
 class Share(msgspec.Struct, frozen=True, kw_only=True):
     """What one model, or one tag as `name=value`, took of a month."""
 

@@ -12,6 +12,7 @@ import msgspec
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
+from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
@@ -91,7 +92,15 @@ def make_generation(
             ledger=ground.ledger,
             audit=ground.audit,
             offload=ground.upkeep,
-            uses=(),
+            uses=(ground.keys.users_of, ground.profiles.users_of),
+        ),
+        keys=Keys(
+            ring=ground.keys,
+            rulebook=rulebook,
+            chance=secrets.token_bytes,
+            clock=ground.clock,
+            audit=ground.audit,
+            offload=ground.upkeep,
         ),
         records=Records(
             usage=ground.usage, trail=ground.audit, clock=ground.clock, offload=ground.offload
@@ -108,7 +117,7 @@ def make_generation(
             reload=reload,
         ),
         audit=ground.audit,
-        gate=_gate(config),
+        gate=_gate(config, ground),
         limits=Limits(
             max_body_bytes=config.server.max_body_bytes,
             request_timeout_s=config.server.request_timeout_s,
@@ -182,9 +191,14 @@ def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -
     )
 
 
-def _gate(config: Config) -> Gate:
+def _gate(config: Config, ground: Ground) -> Gate:
     try:
         administers = Administrators(own_uid=os.getuid(), group=config.access.admin_group)
     except LookupError as error:
         raise StartError(f"access.admin_group: {error}") from None
-    return Gate(administers=administers, tcp_key_digests=digests(config.server.tcp_keys))
+    return Gate(
+        administers=administers,
+        tcp_key_digests=digests(config.server.tcp_keys),
+        issued=ground.keys,
+        clock=ground.clock,
+    )

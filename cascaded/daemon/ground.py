@@ -16,9 +16,11 @@ from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
 from cascaded.daemon.state import (
+    KEYS,
     LEDGER,
     OVERRIDES,
     PROFILES,
+    open_keys,
     open_ledger,
     open_overrides,
     open_profiles,
@@ -27,6 +29,7 @@ from cascaded.daemon.state import (
 from cascaded.ports import Clock
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
+from cascaded.state.keys import KeyRing
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
@@ -43,6 +46,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     usage: UsageLog
     audit: AuditLog
     overrides: StoredOverrides
+    keys: KeyRing
     copies: Mapping[str, Copy]
     """How each part of the state is copied, for backups."""
     sinks: DeferredSinks
@@ -82,6 +86,7 @@ async def open_ground(
     ledger = await open_ledger(config.ledger, log, lost, stack)
     usage, audit, copies = open_records(config, clock, log, stack)
     overrides, copies[OVERRIDES] = open_overrides(config.ledger, stack)
+    keys, copies[KEYS] = open_keys(config.ledger, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend)
     metrics.disk(ledger.stats)
     room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
@@ -101,6 +106,7 @@ async def open_ground(
         usage=usage,
         audit=audit,
         overrides=overrides,
+        keys=keys,
         copies={**copies, PROFILES: copy_profiles, LEDGER: ledger.backup},
         sinks=sinks,
         metrics=metrics,

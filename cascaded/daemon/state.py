@@ -16,13 +16,15 @@ from cascaded.daemon.every import Every
 from cascaded.ports import Clock, Offload
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
+from cascaded.state.keys import KeyRing
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 
-LEDGER, LOGS, PROFILES, OVERRIDES = "ledger", ("usage", "audit"), "profiles", "overrides"
+LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
+OVERRIDES, KEYS = "overrides", "keys"
 """The folders of the state folder."""
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
@@ -43,7 +45,7 @@ def verify(folder: Path) -> dict[str, int]:
     """
     try:
         found = {f"ledger_{name}": n for name, n in DurableLedger.verify(folder / LEDGER).items()}
-        stores = (*LOGS, PROFILES, OVERRIDES)
+        stores = (*LOGS, PROFILES, OVERRIDES, KEYS)
         return found | {f"{name}_keys": read_through(folder / name) for name in stores}
     except (LedgerOpenError, StoreError) as error:
         raise StartError(f"{folder}: {error}") from None
@@ -121,6 +123,24 @@ def open_overrides(config: schema.Ledger, stack: AsyncExitStack) -> tuple[Stored
         return StoredOverrides(store), store.copy_to
     except StoreError as error:
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
+
+
+def open_keys(
+    config: schema.Ledger, clock: Clock, log: JsonLog, stack: AsyncExitStack
+) -> tuple[KeyRing, Copy]:
+    """The keys that were issued, and how they are copied."""
+
+    def trouble(message: str) -> None:
+        log.write("error", "records", message=message)
+
+    try:
+        store = LmdbStore(state_folder(config) / KEYS)
+        stack.callback(store.close)
+        ring = KeyRing(store, clock, report=trouble)
+    except StoreError as error:
+        raise StartError(f"ledger.dir {config.dir}: {error}") from None
+    stack.callback(ring.close)
+    return ring, store.copy_to
 
 
 def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from cascaded.ports import Clock, Offload, Store
+from cascaded.state.log_rows import MAX_PAGE
 from cascaded.state.shelf import Shelf
 from cascaded.types.kept import Expected, Kept
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
@@ -112,6 +113,20 @@ class ProfileManager:
         if len(profiles) > MAX_BULK:
             raise ValueError(f"{len(profiles)} users at once; at most {MAX_BULK}")
         return self.users.create(profiles)
+
+    def users_of(self, tier: str) -> list[str]:
+        """Who would miss a tier: the users that are stored on it. Reads every row: for a thread.
+
+        Raises `StoreError`.
+        """
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = self.users.page(limit=MAX_PAGE, after=after)
+            found += [f"user '{kept.item.id}'" for kept in page.rows if kept.item.tier == tier]
+            after = page.after
+            if after is None:
+                return found
 
     def update_tier(
         self, user_id: str, tier: str | None, *, expected: Expected = "any"

@@ -8,14 +8,33 @@ import msgspec
 from cascaded.types.model import StreamMode
 
 
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """Whom an issued key acts for, as an administrator said."""
+
+    user_id: str | None = None
+    tier: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+
+
+NOBODY = Owner()
+
+
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is calling, as far as the transport proves it."""
+    """Who is calling, as far as it is proven: by the transport, or by a key."""
 
     kind: Literal["peer", "key"]
-    """A process on our socket (peer credentials), or the holder of an API key (TCP)."""
+    """A process on our socket (peer credentials), or the holder of an API key."""
     id: str
-    """`uid:1000`, or the key's name in the config. Never the key."""
+    """`uid:1000`, the key's name in the config, or `key:ID` of an issued one. Never the key."""
     admin: bool = False
+    owner: Owner = NOBODY
+    """Of an issued key."""
+
+    @property
+    def user_id(self) -> str:
+        """The user whose calls these are, whatever they claim."""
+        return self.owner.user_id or self.id
 
 
 class Asks(msgspec.Struct, frozen=True, kw_only=True):

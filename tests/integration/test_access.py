@@ -2,15 +2,17 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 
 from cascaded.api.server import application
 from cascaded.api.table import ROUTES as TABLE
+from cascaded.policy.access.keys import compose
 from tests.support.daemon import CASCADE, Daemon, daemon_with
 from tests.support.upstream import Upstream
 
@@ -33,6 +35,9 @@ MAY: dict[tuple[str, str], Who] = {
     ("GET", "/tiers/{name}"): "callers",
     ("PUT", "/tiers/{name}"): "administrators",
     ("DELETE", "/tiers/{name}"): "administrators",
+    ("POST", "/keys"): "administrators",
+    ("GET", "/keys"): "administrators",
+    ("DELETE", "/keys/{id}"): "administrators",
     ("GET", "/limits"): "administrators",
     ("GET", "/limits/{scope}/{id}"): "administrators",
     ("PUT", "/limits/{scope}/{id}"): "administrators",
@@ -77,17 +82,36 @@ MAY: dict[tuple[str, str], Who] = {
 ROUTES = [
     (method, prefix + path, who) for prefix in ("", "/v1") for (method, path), who in MAY.items()
 ]
+ALL: set[Who] = {"anybody", "callers", "administrators"}
+CALLS: set[Who] = {"anybody", "callers"}
+NOTHING: set[Who] = {"anybody"}
 ALLOWED: dict[str, set[Who]] = {
-    "administrator": {"anybody", "callers", "administrators"},
-    "peer": {"anybody", "callers"},
-    "key": {"anybody", "callers"},
-    "wrong key": {"anybody"},
-    "nobody": {"anybody"},
+    "administrator": ALL,
+    "peer": CALLS,
+    "key": CALLS,
+    "wrong key": NOTHING,
+    "nobody": NOTHING,
+    "issued key": CALLS,
+    "issued key, socket": CALLS,
+    "admin key": ALL,
+    "admin key, socket": ALL,
+    "revoked key": NOTHING,
+    "revoked key, socket": NOTHING,
+    "expired key": NOTHING,
+    "expired key, socket": NOTHING,
+    "forged key": NOTHING,
+    "forged key, socket": NOTHING,
 }
-OWN_ID = {"peer": f"uid:{os.getuid()}", "key": "app"}
+OWN_ID = {
+    "peer": f"uid:{os.getuid()}",
+    "key": "app",
+    "issued key": "ida",
+    "issued key, socket": "ida",
+}
 """Whose calls are charged to them, and whose profile they may read."""
-PROVEN = {"administrator", "peer", "key"}
+PROVEN = {kind for kind, allowed in ALLOWED.items() if allowed != NOTHING}
 """They are known; the others are not even that."""
+ISSUED = ("issued key", "admin key", "revoked key", "expired key")
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +120,38 @@ def door(_upstream: Upstream) -> Iterator[Daemon]:
         yield daemon
 
 
+@pytest.fixture(scope="module")
+def sent(door: Daemon) -> dict[str, str]:
+    """What each kind of caller sends as its key."""
+    ring = door.services.keys._ring
+    keys = {"key": KEY, "wrong key": KEY + "x", "forged key": compose("enterprise", b"0" * 24)}
+    with door.http() as client:
+        for kind in ISSUED:
+            asked = {"name": kind, "user_id": "ida", "admin": kind != "issued key"}
+            told = client.post("/keys", json=asked).json()
+            keys[kind] = told["key"]
+            key = ring.get(told["id"])
+            assert key is not None
+            if kind == "revoked key":
+                assert client.delete(f"/keys/{key.id}").status_code == 200
+            if kind == "expired key":
+                ring.put_in_force(replace(key, expires_ns=key.created_ns + 1))
+    return keys
+
+
 @contextmanager
-def calling_as(kind: str, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client over TCP, or over the socket, as an administrator or not."""
-    if kind in ("administrator", "peer"):
-        monkeypatch.setattr(
-            daemon.services.gate, "_administers", lambda uid, gid: kind == "administrator"
-        )
-        with daemon.http() as client:
-            yield client
-        return
-    headers = {"key": {"x-api-key": KEY}, "wrong key": {"x-api-key": KEY + "x"}}.get(kind, {})
-    with daemon.tcp() as client:
-        client.headers.update(headers)
+def calling_as(
+    kind: str, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, sent: Mapping[str, str]
+) -> Iterator[Any]:
+    """A client over TCP, or over the socket, as an administrator's process or not. One that was
+    refused an issued key gains nothing by being the administrator's."""
+    name, _, over = kind.partition(", ")
+    owns = name not in ("peer", "issued key", "admin key")
+    monkeypatch.setattr(daemon.services.gate, "_administers", lambda uid, gid: owns)
+    socket = over == "socket" or kind in ("administrator", "peer")
+    with daemon.http() if socket else daemon.tcp() as client:
+        if name in sent:
+            client.headers["x-api-key"] = sent[name]
         yield client
 
 
@@ -124,9 +167,11 @@ def test_somebody_has_decided_of_every_route(door: Daemon) -> None:
 
 
 @pytest.mark.parametrize("kind", ALLOWED)
-def test_who_may_what(kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_what(
+    kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch, sent: dict[str, str]
+) -> None:
     """An allowed caller may still be told that its body is wrong, but not that it may not call."""
-    with calling_as(kind, door, monkeypatch) as client:
+    with calling_as(kind, door, monkeypatch, sent) as client:
         for method, path, who in ROUTES:
             filled = re.sub(r"\{.*?\}", "1", path.replace("{id}", OWN_ID.get(kind, "1")))
             answer = client.request(method, filled, content=b"{" if method == "POST" else None)
@@ -144,9 +189,9 @@ def test_who_may_what(kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("kind", ALLOWED)
 def test_a_browser_may_nothing_but_look_whether_it_lives(
-    kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch
+    kind: str, door: Daemon, monkeypatch: pytest.MonkeyPatch, sent: dict[str, str]
 ) -> None:
-    with calling_as(kind, door, monkeypatch) as client:
+    with calling_as(kind, door, monkeypatch, sent) as client:
         for method, path, who in ROUTES:
             if who != "anybody":
                 filled = re.sub(r"\{.*?\}", "1", path)
@@ -154,12 +199,14 @@ def test_a_browser_may_nothing_but_look_whether_it_lives(
                 assert answer.status_code == 403, (method, path)
 
 
-def test_those_who_try_are_on_record(door: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_who_try_are_on_record(
+    door: Daemon, monkeypatch: pytest.MonkeyPatch, sent: dict[str, str]
+) -> None:
     for kind in ("peer", "key"):
-        with calling_as(kind, door, monkeypatch) as client:
+        with calling_as(kind, door, monkeypatch, sent) as client:
             answer = client.get("/unknowns", headers={"X-Request-ID": f"try-of-{kind}"})
             assert answer.status_code == 403
-    with calling_as("administrator", door, monkeypatch) as client:
+    with calling_as("administrator", door, monkeypatch, sent) as client:
         records: list[dict[str, Any]] = []
         while len(records) < 2:
             page = client.get("/audit?limit=100").json()["records"]
@@ -177,20 +224,20 @@ def test_those_who_try_are_on_record(door: Daemon, monkeypatch: pytest.MonkeyPat
 
 
 def test_others_budgets_and_summaries_are_not_shown(
-    door: Daemon, monkeypatch: pytest.MonkeyPatch
+    door: Daemon, monkeypatch: pytest.MonkeyPatch, sent: dict[str, str]
 ) -> None:
     """A name in the query does not help who is no administrator."""
-    with calling_as("key", door, monkeypatch) as client:
+    with calling_as("key", door, monkeypatch, sent) as client:
         assert client.get("/summary?user_id=somebody").json()["user_id"] == "app"
         assert client.get("/summary").json()["user_id"] == "app"
         held = client.post("/reserve", json={"cost": "0.01"}).json()["hold"]
-    with calling_as("peer", door, monkeypatch) as client:
+    with calling_as("peer", door, monkeypatch, sent) as client:
         for query in ("", "?scope=user&id=app", "?scope=global"):
             shown = client.get("/budgets" + query).json()["budgets"]
             assert {(one["scope"], one["id"]) for one in shown} <= {("user", who(client))}
         stolen = client.post("/release", json={"hold": held})
         assert (stolen.status_code, stolen.json()["error"]["code"]) == (404, "not_found")
-    with calling_as("administrator", door, monkeypatch) as client:
+    with calling_as("administrator", door, monkeypatch, sent) as client:
         assert client.get("/summary?user_id=somebody").json()["user_id"] == "somebody"
         assert client.get("/summary").json()["user_id"] is None
         assert client.post("/release", json={"hold": held}).status_code == 200

@@ -368,7 +368,7 @@ paths = st.builds(at, scopes, ids) | ids.map(lambda name: f"/tiers/{quote(name, 
 
 
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

@@ -9,12 +9,16 @@ from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 from multidict import CIMultiDict
 
-from cascaded.api.auth import Gate, caller_key, digest, digests, forwardable_key
+from cascaded.api.auth import Administers, Gate, caller_key, digest, digests
+from cascaded.policy.access.keys import SECRET_BYTES, compose
 from cascaded.types.decision import Refusal
-from cascaded.types.request import Principal
+from cascaded.types.keys import IssuedKey
+from cascaded.types.request import Owner, Principal
 from cascaded.types.secret import Secret
+from tests.support.fakes import FakeClock
 
 KEYS = digests({"app": Secret("sk-app"), "other": Secret("sk-other")})
 PEER = Principal(kind="peer", id="uid:1")
@@ -48,8 +52,24 @@ def ours() -> Iterator[socket.socket]:
         yield one
 
 
+class Ring:
+    """Keys that were issued."""
+
+    def __init__(self, *keys: IssuedKey) -> None:
+        self.keys = {key.digest: key for key in keys}
+
+    def find(self, digest: bytes) -> IssuedKey | None:
+        return self.keys.get(digest)
+
+
+def opened(administers: Administers, *issued: IssuedKey) -> Gate:
+    return Gate(
+        administers=administers, tcp_key_digests=KEYS, issued=Ring(*issued), clock=FakeClock()
+    )
+
+
 def gate(admins: frozenset[int] = frozenset({os.getuid()})) -> Gate:
-    return Gate(administers=lambda uid, _: uid in admins, tcp_key_digests=KEYS)
+    return opened(lambda uid, _: uid in admins)
 
 
 def test_a_peer_is_known_by_its_uid(ours: socket.socket) -> None:
@@ -70,7 +90,7 @@ def test_a_peers_user_and_group_are_what_the_kernel_says() -> None:
             asked.append((uid, gid))
             return True
 
-        door = Gate(administers=administers, tcp_key_digests=KEYS)
+        door = opened(administers)
         call = request(peer)
         for _ in range(2):
             passed = door.principal(call)
@@ -138,9 +158,52 @@ def test_browsers_are_turned_away(ours: socket.socket, header: str) -> None:
 def test_only_a_peers_key_may_be_forwarded() -> None:
     asked = request(Authorization="Bearer sk-mine")
     assert caller_key(asked) == "sk-mine"
-    assert forwardable_key(asked, PEER) == "sk-mine"
-    assert forwardable_key(asked, KEY) is None
-    assert forwardable_key(request(), PEER) is None
+    assert gate().forwardable_key(asked, PEER) == "sk-mine"
+    assert gate().forwardable_key(asked, KEY) is None
+    assert gate().forwardable_key(request(), PEER) is None
+    ours = request(Authorization="Bearer sk-app")
+    assert gate().forwardable_key(ours, PEER) is None, "it opens our TCP door"
+
+
+OURS = compose("pro", b"x" * SECRET_BYTES)
+ISSUED = IssuedKey(
+    id="0123456789ab",
+    digest=digest(OURS),
+    hint="sk_pro_…",
+    name="app",
+    owner=Owner(user_id="alice", tier="pro"),
+    created_ns=0,
+)
+
+
+def test_an_issued_key_identifies_on_either_door(ours: socket.socket) -> None:
+    door = opened(lambda *_: True, ISSUED)
+    for peer in (ours, None):
+        passed = door.principal(request(peer, Authorization=f"Bearer {OURS}"))
+        assert passed == Principal(kind="key", id="key:0123456789ab", owner=ISSUED.owner)
+        assert passed.user_id == "alice"
+        assert not passed.admin, "the key's holder is not its process's administrator"
+        assert door.forwardable_key(request(peer, x_api_key=OURS), passed) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"revoked_ns": 1}, "revoked"),
+        ({"expires_ns": 1}, "expired"),
+        ({"digest": b"another"}, "not issued here"),
+    ],
+)
+def test_one_that_is_not_valid_opens_nothing(
+    ours: socket.socket, changes: dict[str, Any], why: str
+) -> None:
+    """Not even what the process itself may do."""
+    door = opened(lambda *_: True, replace(ISSUED, **changes))
+    for peer in (ours, None):
+        passed = door.principal(request(peer, x_api_key=OURS))
+        assert isinstance(passed, Refusal)
+        assert passed.code == "unauthenticated"
+        assert why in passed.message
 
 
 def test_keys_are_kept_as_digests() -> None:

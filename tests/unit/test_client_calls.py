@@ -56,6 +56,9 @@ def test_the_clients_take_the_same_words() -> None:
         assert words[0] == words[1] == list(inspect.signature(DESCRIBED[name]).parameters.items())
 
 
+KEY_BODY = {"name": "shop", "tier": "pro", "admin": False}
+
+
 @pytest.mark.parametrize(
     ("call", "method", "path", "body"),
     [
@@ -77,6 +80,14 @@ def test_the_clients_take_the_same_words() -> None:
         (calls.settle(7, None), "POST", "/settle", {"hold": 7}),
         (calls.settle(7, 0), "POST", "/settle", {"hold": 7, "cost": "0"}),
         (calls.resolve(7, Decimal("1E-2")), "POST", "/unknowns/7", {"cost": "0.01"}),
+        (
+            calls.set_limits("user", "a/b c", daily_usd=Decimal("0.10"), rolling=True),
+            "PUT",
+            "/limits/user/a%2Fb%20c",
+            {"daily_usd": "0.10", "rolling": True},
+        ),
+        (calls.unset_limits("global", "*"), "DELETE", "/limits/global/%2A", None),
+        (calls.issue_key("shop", tier="pro"), "POST", "/keys", KEY_BODY),
         (calls.check(cost="0.5"), "POST", "/check", {"cost": "0.5"}),
         (
             calls.run("Hi", user_id="u", max_cost=Decimal("0.10")),
@@ -109,6 +120,11 @@ def test_what_may_be_sent_twice() -> None:
     once = {"run", "stream", "reserve", "settle", "release", "resolve", "backup", "set_tier"}
     once |= {name for name in DESCRIBED if name.split("_")[0] in ("create", "put", "change")}
     once |= {name for name in DESCRIBED if name.startswith("delete")}
+    given |= {name: ["user", "u"] for name in ("limits_of", "set_limits", "unset_limits")}
+    given |= {name: ["x"] for name in ("tier", "put_tier", "delete_tier", "issue_key")}
+    given |= {"revoke_key": ["x"]}
+    once |= {"issue_key"}
+    once -= {"put_tier", "delete_tier"}
     for name, describe in DESCRIBED.items():
         assert describe(*given.get(name, [])).repeatable == (name not in once), name
     keyed = calls.reserve(1, idempotency_key="k")
@@ -132,6 +148,7 @@ def test_a_key_whose_hold_is_over_covers_no_call(state: str) -> None:
         lambda: calls.settle(1, not_exact()),
         lambda: calls.resolve(1, not_exact()),
         lambda: calls.check(cost=not_exact()),
+        lambda: calls.set_limits("user", "u", daily_usd=not_exact()),
     ],
 )
 def test_a_float_is_no_amount(ask: Callable[[], object]) -> None:

@@ -5,6 +5,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from cascaded.api.auth import Gate
 from cascaded.api.replies import StreamReply
 from cascaded.types.event import Event
 from cascaded.types.request import Principal, Request
@@ -15,6 +16,8 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     """One admitted HTTP call."""
 
     http: web.Request
+    gate: Gate
+    """Who let it in."""
     body: bytes
     request_id: str
     principal: Principal

@@ -3,7 +3,6 @@
 import msgspec
 from aiohttp import web
 
-from cascaded.api.auth import forwardable_key
 from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.replies import StreamReply
@@ -75,7 +74,7 @@ class ChatStream(StreamReply):
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
-    key = forwardable_key(incoming.http, incoming.principal)
+    key = incoming.gate.forwardable_key(incoming.http, incoming.principal)
     if key is not None and not key.isprintable():
         raise WireError("the key in Authorization or x-api-key is not printable text")
     options = chat.stream_options

@@ -20,7 +20,7 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
     """Whose word counts."""
 
     trusted: frozenset[str] = frozenset()
-    """Principals (`uid:1000`, the name of a TCP key) whose claims of identity are believed."""
+    """Principals (`uid:1000`, the name of a TCP key, `key:ID`) whose claims are believed."""
     default_tier: str | None = None
     tiers: frozenset[str] = frozenset()
     """The tiers there are."""
@@ -33,7 +33,7 @@ class AccessRules(msgspec.Struct, frozen=True, kw_only=True):
 
 def user_of(principal: Principal, claims: Claims, rules: AccessRules) -> str:
     """Whose call it is, as far as that is believed."""
-    return (claims.user_id if principal.id in rules.trusted else None) or principal.id
+    return (claims.user_id if principal.id in rules.trusted else None) or principal.user_id
 
 
 def identify(
@@ -42,23 +42,29 @@ def identify(
     """The caller as far as it is believed. `profile` is what is stored of `user_of` the call.
 
     Without trust a call is the principal's own, whatever it claims: nobody can spend on another's
-    account, or escape their own limits, by a header. What the operator stored stands above every
-    claim of tier, organisation and workspace, and a claim above the default tier.
+    account, or escape their own limits, by a header. What the operator stored of the user stands
+    above every claim of tier, organisation and workspace; a claim that is trusted above what the
+    principal's key says of its owner; and that above the default tier.
     """
     if principal.id not in rules.trusted:
         claims = NOTHING_CLAIMED
+    owner = principal.owner
     organization = profile.organization if profile else None
     workspace = profile.workspace if profile else None
     caller = Caller(
-        user_id=claims.user_id or principal.id,
-        tier=(profile and profile.tier) or claims.user_tier or rules.default_tier,
-        organization_id=organization.id if organization else claims.organization_id,
-        workspace_id=workspace.id if workspace else claims.workspace_id,
+        user_id=claims.user_id or principal.user_id,
+        tier=(profile and profile.tier) or claims.user_tier or owner.tier or rules.default_tier,
+        organization_id=(
+            organization.id if organization else _or(claims.organization_id, owner.organization_id)
+        ),
+        workspace_id=workspace.id if workspace else _or(claims.workspace_id, owner.workspace_id),
         team_id=claims.team_id,
         run_id=claims.run_id,
         tags=tuple(sorted(item for item in claims.tags.items() if item[0] in rules.declared_tags)),
     )
-    return _fault(caller, rules, known=profile is not None)
+    # Whom an administrator gave a key is known.
+    known = profile is not None or caller.user_id == owner.user_id
+    return _fault(caller, rules, known=known)
 
 
 def _fault(caller: Caller, rules: AccessRules, *, known: bool) -> Caller | Refusal:
@@ -91,6 +97,10 @@ def _fault(caller: Caller, rules: AccessRules, *, known: bool) -> Caller | Refus
             " (access.unknown_user). Ask the operator to add this user.",
         )
     return caller
+
+
+def _or(claimed: str | None, owned: str | None) -> str | None:
+    return owned if claimed is None else claimed
 
 
 def _bytes(one: str) -> int:
