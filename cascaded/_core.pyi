@@ -194,8 +194,9 @@ class Ledger:
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
         ceiling: bool = False,
-    ) -> tuple[Ledger, int, int, int, int, int]:
-        """Open a state folder: `(ledger, incarnation, records, charged, lost, torn_bytes)`.
+        accept_gap: bool = False,
+    ) -> tuple[Ledger, tuple[int, int, int, int, int, tuple[int, str] | None]]:
+        """Open a state folder: `(ledger, (incarnation, records, charged, lost, torn_bytes, gap))`.
 
         Replays `records`, charges the `charged` holds that were open as unknown. Reads the disk.
         Raises `LedgerOpenError`.
@@ -207,6 +208,24 @@ class Ledger:
 
         Raises `LedgerOpenError` for the first thing that is damaged.
         """
+
+    @staticmethod
+    def cut(path: str | os.PathLike[str]) -> tuple[int, int, list[str]] | None:
+        """Accept the loss of what cannot be read: `(last_seq, durable_seq, set_aside)`.
+
+        `None` where nothing is damaged. Raises `LedgerOpenError`.
+        """
+
+    def charge_gap(
+        self, upto_seq: int, budgets: Sequence[_Budget], nano_usd: int, label: _Label
+    ) -> int | None:
+        """Charge spend that this state has forgotten; the hold's number.
+
+        Raises `ValueError`, `LedgerFault`.
+        """
+
+    def gap_charged(self) -> None:
+        """Wait until all charges are on the disk, and let the state open by itself again."""
 
     def compile(self, budgets: Sequence[_Budget], rates: Sequence[_Rate]) -> LimitSet:
         """Limits for `admit`. Raises `ValueError` for what cannot be enforced."""

@@ -3,6 +3,7 @@ ledger, the records, the metrics, and who waits."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 
 import msgspec
 
@@ -20,6 +21,7 @@ from cascaded.daemon.state import (
     LEDGER,
     OVERRIDES,
     PROFILES,
+    copy_ledger,
     open_keys,
     open_ledger,
     open_overrides,
@@ -107,7 +109,7 @@ async def open_ground(
         audit=audit,
         overrides=overrides,
         keys=keys,
-        copies={**copies, PROFILES: copy_profiles, LEDGER: ledger.backup},
+        copies={**copies, PROFILES: copy_profiles, LEDGER: partial(copy_ledger, ledger)},
         sinks=sinks,
         metrics=metrics,
         status=status,

@@ -1,6 +1,7 @@
 """The state folder: ledger, usage and audit logs, profiles, and who watches over them."""
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -25,7 +26,8 @@ from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 
 LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
 OVERRIDES, KEYS = "overrides", "keys"
-"""The folders of the state folder."""
+STORES = (*LOGS, PROFILES, OVERRIDES, KEYS)
+"""The folders of the state folder: these, and the ledger's."""
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
 WATCH_EVERY_S = 1.0
@@ -36,6 +38,13 @@ WRONG_CLOCKS = {
     "clock_leap_ns": "the clock was set ahead: calendar budgets go on as if it had not been; a"
     " restart believes it",
 }
+STAMP = "version"
+"""The file that says how the state folder is laid out."""
+VERSION = 1
+"""The layout that this release writes. The ledger's records and the logs' rows have versions of
+their own, and are read as they were written."""
+STAGING = "restoring"
+"""A folder in which a backup is put together before it takes the state's place."""
 
 
 def verify(folder: Path) -> dict[str, int]:
@@ -45,22 +54,103 @@ def verify(folder: Path) -> dict[str, int]:
     """
     try:
         found = {f"ledger_{name}": n for name, n in DurableLedger.verify(folder / LEDGER).items()}
-        stores = (*LOGS, PROFILES, OVERRIDES, KEYS)
-        return found | {f"{name}_keys": read_through(folder / name) for name in stores}
+        return found | {f"{name}_keys": read_through(folder / name) for name in STORES}
     except (LedgerOpenError, StoreError) as error:
         raise StartError(f"{folder}: {error}") from None
+
+
+def version_of(folder: Path) -> int:
+    """How a state folder is laid out; one from before there was a stamp is of the first version.
+
+    Raises `StartError` for a stamp that is none.
+    """
+    try:
+        return int((folder / STAMP).read_text())
+    except FileNotFoundError:
+        return 1
+    except (OSError, ValueError) as error:
+        raise StartError(f"{folder / STAMP} cannot be read: {error}") from None
+
+
+def check_version(folder: Path) -> None:
+    """Raises `StartError` for a state folder that this release cannot work on as it is."""
+    found = version_of(folder)
+    if found > VERSION:
+        raise StartError(
+            f"{folder} is laid out in version {found} and this release knows up to {VERSION}:"
+            " start the release that wrote it, or a newer one"
+        )
+    if found < VERSION:
+        raise StartError(
+            f"{folder} is laid out in version {found}: make a copy of it, then run"
+            " `cascaded state migrate`"
+        )
+
+
+def migrate(folder: Path) -> tuple[int, int]:
+    """Bring a state folder to this release's layout; the version it had, and has.
+
+    Raises `StartError`. There is one version yet, so none can be brought forward.
+    """
+    found = version_of(folder)
+    if found < VERSION:
+        raise StartError(
+            f"{folder} is laid out in version {found}, which no release has written: look whether"
+            f" {folder / STAMP} was changed by hand"
+        )
+    check_version(folder)
+    return found, VERSION
+
+
+def check_owner(folder: Path) -> None:
+    """Raises `StartError` where files made here would not be the daemon's own."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError as error:
+        raise StartError(f"{folder}: {error.strerror}") from None
+    if owner != os.geteuid():
+        raise StartError(f"{folder} belongs to user {owner}: run this as that user")
+
+
+def _prepare(folder: Path) -> None:
+    """See that the folder may be started on, and stamp it. Raises `StartError`."""
+    if (folder / STAGING).exists():
+        raise StartError(f"{folder}: a restore was cut off; run `cascaded state restore` again")
+    check_version(folder)
+    if (folder / LEDGER).exists():
+        return  # a disk that is full holds no new stamp, and the ledger is found all the same
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / STAMP).write_text(f"{VERSION}\n")
+    except OSError as error:
+        raise StartError(f"ledger.dir {folder} cannot be written: {error.strerror}") from None
+
+
+def advice(kind: str, folder: Path) -> str:
+    """What to type about a ledger that does not open; empty where its own words are enough."""
+    if kind == "gap":
+        return f"\n  cascaded state gap --state {folder} --help"
+    if kind == "damaged":
+        return (
+            f"\n  cascaded state restore BACKUP --state {folder}    (a backup of it)"
+            f"\n  cascaded state cut --state {folder}               (what it would lose)"
+        )
+    return ""
 
 
 async def open_ledger(
     config: schema.Ledger, log: JsonLog, lost: Callable[[], object], stack: AsyncExitStack
 ) -> DurableLedger:
     """Open the state folder; a crash's open holds are charged, and said."""
+    folder = state_folder(config)
+    _prepare(folder)
     try:
-        folder, loop = state_folder(config) / LEDGER, asyncio.get_running_loop()
-        ledger = DurableLedger.open(folder, loop, gate=config.gate)
+        loop = asyncio.get_running_loop()
+        ledger = DurableLedger.open(folder / LEDGER, loop, gate=config.gate)
     except LedgerOpenError as error:
-        raise StartError(f"ledger.dir {config.dir}: {error}") from None
-    watch = _LedgerWatch(ledger, state_folder(config) / LEDGER, log, lost)
+        advised = advice(error.kind, folder)
+        raise StartError(f"ledger.dir {config.dir}: {error}{advised}") from None
+    watch = _LedgerWatch(ledger, folder / LEDGER, log, lost)
     stack.callback(watch.close)
     stack.callback(Every(WATCH_EVERY_S, watch.look).cancel)
     recovered = ledger.recovered
@@ -147,6 +237,12 @@ def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:
     """Copy a log with everything that it has been told up to now."""
     kept.flushed().result(FLUSH_WITHIN_S)
     store.copy_to(folder)
+
+
+def copy_ledger(ledger: DurableLedger, folder: Path) -> None:
+    """Copy a ledger into a backup, with the stamp that says how the backup is laid out."""
+    ledger.backup(folder)
+    (folder.parent / STAMP).write_text(f"{VERSION}\n")
 
 
 class _LedgerWatch:

@@ -42,9 +42,9 @@ def back_up(folder: Path, parts: Mapping[str, Copy], *, own: Path) -> dict[str, 
         for name, copy in parts.items():
             copy(unfinished / name)
         sizes = {name: _bytes(unfinished / name) for name in parts}
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except (OSError, TimeoutError, StoreError, LedgerFaultError) as error:
         with suppress(OSError):
             shutil.rmtree(unfinished)
@@ -74,9 +74,9 @@ def _bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _sync(folder: Path) -> None:
-    """Make names in the folder survive a crash."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, survive a crash."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -58,6 +58,8 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     """What calls without a record may have cost at most: charged as one more unknown."""
     torn_bytes: int
     """Bytes of a last batch that never became durable."""
+    gap: tuple[int, str] | None = None
+    """Spend after this record is forgotten, by a `backup` or a `cut`; where that is accepted."""
 
 
 class DurableLedger:
@@ -89,38 +91,43 @@ class DurableLedger:
     def open(
         cls,
         folder: Path,
-        loop: asyncio.AbstractEventLoop,
+        loop: asyncio.AbstractEventLoop | None,
         *,
         users_max: int | None = None,
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
         clock: _core.ManualClock | None = None,
         gate: Gate = "strict",
+        accept_gap: bool = False,
     ) -> "DurableLedger":
         """Open a state folder and charge what a crash left open. Reads the disk.
 
         Behind the `strict` gate a call under a hard limit waits for its own record; behind the
-        `ceiling`, any call does that the ceilings on the disk do not cover.
+        `ceiling`, any call does that the ceilings on the disk do not cover. A folder that has
+        forgotten spend opens only with `accept_gap`, to be told of it.
 
         Raises `LedgerOpenError`.
         """
         try:
-            core, incarnation, records, charged, lost, torn_bytes = _core.Ledger.open(
+            core, found = _core.Ledger.open(
                 folder,
                 clock=clock,
                 users_max=users_max,
                 checkpoint_ms=checkpoint_ms,
                 segment_bytes=segment_bytes,
                 ceiling=gate == "ceiling",
+                accept_gap=accept_gap,
             )
         except _core.LedgerOpenError as error:
             raise LedgerOpenError(*error.args) from None
+        incarnation, records, charged, lost, torn_bytes, gap = found
         recovered = Recovered(
             incarnation=incarnation,
             records=records,
             charged=charged,
             lost_nano_usd=lost,
             torn_bytes=torn_bytes,
+            gap=gap,
         )
         return cls(core, loop, recovered=recovered)
 
@@ -134,6 +141,41 @@ class DurableLedger:
             return _core.Ledger.verify(folder)
         except _core.LedgerOpenError as error:
             raise LedgerOpenError(*error.args) from None
+
+    @staticmethod
+    def cut(folder: Path) -> tuple[int, int, list[str]] | None:
+        """Give up what cannot be read of a journal that nobody has open: the last record that is
+        kept, the last that is known to be lost, and the files set aside. `None` without damage.
+
+        Raises `LedgerOpenError`.
+        """
+        try:
+            return _core.Ledger.cut(folder)
+        except _core.LedgerOpenError as error:
+            raise LedgerOpenError(*error.args) from None
+
+    def charge_gap(
+        self, upto_seq: int, limits: Limits, nano_usd: int, label: tuple[str, str, str]
+    ) -> int | None:
+        """Charge spend that was forgotten after a record to budgets, as an unknown; its number.
+        0 says that this was all, and is on record.
+
+        Raises `ValueError`, `LedgerFaultError`.
+        """
+        try:
+            return self._core.charge_gap(upto_seq, _specs(limits)[0], nano_usd, label)
+        except (_core.LedgerFault, OverflowError) as error:
+            raise _translated(error) from None
+
+    def gap_charged(self) -> None:
+        """Let the state open by itself again, once the charges are on the disk. Waits for it.
+
+        Raises `LedgerFaultError`.
+        """
+        try:
+            self._core.gap_charged()
+        except _core.LedgerFault as error:
+            raise _translated(error) from None
 
     # What a call goes through.
 

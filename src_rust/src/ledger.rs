@@ -112,6 +112,8 @@ type Counter = (
     i64,
     Option<i64>,
 );
+/// `(incarnation, records, charged, lost, torn_bytes, gap)`; the gap is `(upto_seq, reason)`
+type Found = (u64, u64, usize, i64, u64, Option<(u64, String)>);
 /// `(request, user, owner)`
 type Labelled = (PyBackedStr, PyBackedStr, PyBackedStr);
 /// `(hold, state, held, unknown, at_ns, label, lost)`
@@ -473,10 +475,9 @@ impl Ledger {
         Self(engine::Engine::in_memory(&config, clock_of(clock)))
     }
 
-    /// A ledger in a state folder. Returns `(ledger, incarnation, records, charged, lost,
-    /// torn_bytes)`.
+    /// A ledger in a state folder. Returns `(ledger, found)`.
     #[staticmethod]
-    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None, ceiling=false))]
+    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None, ceiling=false, accept_gap=false))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -487,8 +488,10 @@ impl Ledger {
         checkpoint_ms: Option<u64>,
         segment_bytes: Option<u64>,
         ceiling: bool,
-    ) -> PyResult<(Self, u64, u64, usize, i64, u64)> {
+        accept_gap: bool,
+    ) -> PyResult<(Self, Found)> {
         let mut config = config(holds_max, users_max, checkpoint_ms, segment_bytes);
+        config.journal.accept_gap = accept_gap;
         if ceiling {
             config.gate = Gate::Ceiling;
         }
@@ -501,9 +504,41 @@ impl Ledger {
             charged,
             lost,
             torn_bytes,
+            gap,
         } = found;
-        let engine = Self(engine);
-        Ok((engine, incarnation, records, charged, lost, torn_bytes))
+        let gap = gap.map(|gap| (gap.upto_seq, gap.reason));
+        Ok((
+            Self(engine),
+            (incarnation, records, charged, lost, torn_bytes, gap),
+        ))
+    }
+
+    /// Accepts the loss of records that cannot be read: `(last_seq, durable_seq, set_aside)`.
+    #[staticmethod]
+    fn cut(py: Python<'_>, path: PathBuf) -> PyResult<Option<(u64, u64, Vec<String>)>> {
+        let cut = py.detach(|| engine::Engine::cut(&path, &Config::default()));
+        let cut = cut.map_err(open_error)?;
+        Ok(cut.map(|cut| (cut.last_seq, cut.damage.durable_seq, cut.set_aside)))
+    }
+
+    /// Charges spend that this state has forgotten; returns the hold's number.
+    fn charge_gap(
+        &self,
+        upto_seq: u64,
+        budgets: Vec<Budget>,
+        nano_usd: i64,
+        label: Labelled,
+    ) -> PyResult<Option<u64>> {
+        let (counters, _) = specs(budgets, Vec::new())?;
+        let (request, user, owner) = label;
+        let label = Label::new(&request, &user, &owner).map_err(|error| raised(error.into()))?;
+        let charged = self.0.charge_gap(upto_seq, &counters, nano_usd, &label);
+        charged.map_err(raised)
+    }
+
+    /// Waits until all charges are on the disk, and lets the state open by itself again.
+    fn gap_charged(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.gap_charged()).map_err(raised)
     }
 
     /// Reads a whole state folder that nobody has open.
@@ -761,6 +796,7 @@ fn figures(stats: &engine::Stats) -> HashMap<&'static str, i64> {
         ("users", count(census.users)),
         ("runs", count(census.runs)),
         ("holds_open", count(census.holds_open)),
+        ("next_hold", number(census.next_hold)),
         ("holds_unknown", count(census.holds_unknown)),
         ("unknown_nano_usd", census.unknown),
         ("idempotency_keys", count(census.keys)),

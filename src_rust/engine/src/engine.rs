@@ -9,9 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use cascaded_core::ledger::{
-    Admission, Admitted, AttemptResult, Census, Choice, CounterKey, CounterSpec, CounterStatus,
-    Demand, HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec, Receipt,
-    ScopeEvidence, ScopeKind,
+    Admission, Admitted, AttemptResult, Census, Choice, CounterKey, CounterRef, CounterSpec,
+    CounterStatus, Demand, HoldStatus, Idempotency, Label, Ledger, LedgerError, Peek, RateSpec,
+    Receipt, ScopeEvidence, ScopeKind,
 };
 use cascaded_core::window::{Reading, Stamp, TrustedTime, WindowKind, Zones};
 use cascaded_journal::{Backup, CheckpointError, Journal, Seq};
@@ -396,6 +396,44 @@ impl Engine {
         })?;
         state.spend.adjusted(before, &receipt);
         Ok(state.resolved(receipt))
+    }
+
+    /// Charges spend that this state has forgotten. See [`Ledger::charge_gap`].
+    ///
+    /// # Errors
+    /// [`EngineError`]; nothing was charged.
+    pub fn charge_gap(
+        &self,
+        upto_seq: Seq,
+        counters: &[CounterSpec],
+        amount: i64,
+        label: &Label,
+    ) -> Result<Option<u64>, EngineError> {
+        for spec in counters {
+            check_counter(&self.shared.zones, spec)?;
+        }
+        let counters: Vec<_> = counters.iter().map(CounterRef::Spec).collect();
+        let mut state = self.shared.change()?;
+        let at = state.look(&*self.shared.clock);
+        let hold = state.with(self.shared.journal().as_deref(), |ledger, sink| {
+            ledger.charge_gap(at, upto_seq, &counters, amount, label, sink)
+        })?;
+        state.spend.unknown = state.spend.unknown.saturating_add(amount);
+        Ok(hold)
+    }
+
+    /// Waits until all charges are on the disk, then lets the state open without being asked
+    /// about its gap again.
+    ///
+    /// # Errors
+    /// [`EngineError`]; the folder is still marked.
+    pub fn gap_charged(&self) -> Result<(), EngineError> {
+        self.shared.settle_all()?;
+        let Some(journal) = self.shared.journal() else {
+            return Ok(());
+        };
+        let marked = |error: std::io::Error| Unavailable::Faulted(error.to_string());
+        Ok(journal.gap_charged().map_err(marked)?)
     }
 
     /// Sets limits, all at once. With `reload`, those that a configuration set before and that

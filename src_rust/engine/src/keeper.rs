@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cascaded_core::ledger::{Capacity, SnapshotChange, SweepPlace, IDLE_NS};
@@ -15,6 +16,10 @@ use crate::engine::Shared;
 const SWEEP_STEP: u32 = 64;
 /// Looks of the sweep per beat.
 const SWEEP_STEPS: usize = 32;
+/// Entries that a checkpoint takes at once, so that the mutex is held for a part of a millisecond.
+const CHECKPOINT_STEP: usize = 512;
+/// Steps after which the rest is taken at once, should entries change faster than they are taken.
+const CHECKPOINT_STEPS_MAX: usize = 100_000;
 /// How long a checkpoint waits for its records to be durable before it is put off.
 const DURABLE_WAIT: Duration = Duration::from_secs(5);
 
@@ -59,7 +64,7 @@ pub struct KeeperStats {
     pub checkpoints: u64,
     /// Entries that the last one changed.
     pub entries: usize,
-    /// How long the ledger was held for the last one.
+    /// How long the ledger was held at most at once for the last one.
     pub pause_ns: u64,
     /// How long the last one took in all.
     pub took_ns: u64,
@@ -105,6 +110,14 @@ pub(crate) struct Keeper {
     place: SweepPlace,
     /// Taken from the ledger and not written yet; the latest word on each key.
     pending: BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>,
+}
+
+impl Keeper {
+    fn put(&mut self, changes: Vec<SnapshotChange>) {
+        for SnapshotChange { key, value } in changes {
+            self.pending.insert((table_of(&key) as usize, key), value);
+        }
+    }
 }
 
 /// The table that a key of the snapshot belongs into.
@@ -216,8 +229,26 @@ impl Shared {
 
     /// Takes what has changed, as it is after the record whose sequence is returned, with how long
     /// the ledger was held for it.
+    ///
+    /// A few entries at a time, with the ledger let go in between: what changes after it was taken
+    /// is taken again. The last step leaves nothing, and then all that was taken is as it is there.
     fn take(&self, keeper: &mut Keeper) -> Result<(Seq, u64), String> {
-        let (changes, totals, upto_seq, pause_ns) = {
+        let mut pause_ns = 0;
+        for _ in 0..CHECKPOINT_STEPS_MAX {
+            let (changes, held_ns) = {
+                let mut state = self.lock().map_err(|why| why.to_string())?;
+                let held = Instant::now();
+                if state.ledger.changed() <= CHECKPOINT_STEP {
+                    break;
+                }
+                let changes = state.ledger.take_some_changes(CHECKPOINT_STEP);
+                (changes, nanoseconds(held))
+            };
+            pause_ns = pause_ns.max(held_ns);
+            keeper.put(changes);
+            thread::yield_now();
+        }
+        let (changes, totals, upto_seq, held_ns) = {
             let mut state = self.lock().map_err(|why| why.to_string())?;
             let held = Instant::now();
             if let Some(journal) = self.journal() {
@@ -228,16 +259,14 @@ impl Shared {
             let totals = state.ledger.take_window_totals();
             (changes, totals, state.outbox.last_seq(), nanoseconds(held))
         };
-        for SnapshotChange { key, value } in changes {
-            keeper.pending.insert((table_of(&key) as usize, key), value);
-        }
+        keeper.put(changes);
         for total in &totals {
             let (key, value) = days::encode(total);
             keeper
                 .pending
                 .insert((Table::Days as usize, key), Some(value));
         }
-        Ok((upto_seq, pause_ns))
+        Ok((upto_seq, pause_ns.max(held_ns)))
     }
 }
 

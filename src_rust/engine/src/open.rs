@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cascaded_core::ledger::{Capacity, Ledger, Record, RECORD_VERSION, TAGS};
-use cascaded_journal::{flush_time, Cut, Journal, Options, Recovery, Table, Verified};
+use cascaded_journal::{flush_time, Cut, Gap, Journal, Options, Recovery, Table, Verified};
 
 use crate::clock::Clock;
 use crate::engine::{Engine, Shared, State};
@@ -33,6 +33,8 @@ pub struct Recovered {
     pub lost: i64,
     /// Bytes of a last batch that never became durable.
     pub torn_bytes: u64,
+    /// Spend that this state has forgotten; only where `accept_gap` was set.
+    pub gap: Option<Gap>,
 }
 
 /// How long records that nobody waits for gather: a flush for each would wake the writer, and with
@@ -84,6 +86,7 @@ impl Engine {
             charged,
             lost,
             torn_bytes: recovery.torn_bytes,
+            gap: recovery.gap,
         };
         Ok((Self::start(shared, config.checkpoint_every), recovered))
     }
@@ -153,6 +156,29 @@ fn replay(ledger: &mut Ledger, recovery: &mut Recovery) -> Result<u64, OpenError
 }
 
 impl Shared {
+    /// Has the journal take all that waits, and waits until it is on the disk.
+    pub(crate) fn settle_all(&self) -> Result<(), EngineError> {
+        let deadline = Instant::now() + RECOVERY_WAIT;
+        let Some(journal) = self.journal() else {
+            return Ok(());
+        };
+        let seq = loop {
+            let mut state = self.lock()?;
+            match state.outbox.flush(&journal) {
+                Ok(()) => break state.outbox.last_seq(),
+                Err(why) if matches!(why, Unavailable::Faulted(_)) || Instant::now() > deadline => {
+                    return Err(why.into());
+                }
+                Err(_) => {}
+            }
+            drop(state);
+            thread::sleep(RETRY_PAUSE);
+        };
+        journal
+            .wait_durable(seq, RECOVERY_WAIT)
+            .map_err(|error| faulted(error.to_string()))
+    }
+
     /// Charges every open hold as unknown, and what ceilings allowed to be lost; sees to it that
     /// the journal has all of it. Returns how many holds, and how much was lost at most.
     fn charge_open(&self) -> Result<(usize, i64), EngineError> {

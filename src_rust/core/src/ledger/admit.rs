@@ -176,6 +176,18 @@ impl Ledger {
         Ok(Admission::Admitted(admitted))
     }
 
+    /// The first choice of a demand, whether it fits or not.
+    pub(super) fn reserve_unasked(
+        &self,
+        at: Stamp,
+        demand: &Demand<'_>,
+    ) -> Result<Reserve, LedgerError> {
+        check_demand(demand)?;
+        let meeting = self.meet(at, demand)?;
+        self.check_room(demand, &meeting)?;
+        self.reserve_record(&meeting, demand, 0)
+    }
+
     /// What [`Ledger::admit`] would do, and how every limit looks. Takes nothing.
     pub fn peek(&self, at: Stamp, demand: &Demand<'_>) -> Result<Peek, LedgerError> {
         check_demand(demand)?;

@@ -41,14 +41,15 @@ impl Ledger {
             Record::Ceilings(ceilings) => self.apply_ceilings(ceilings),
             Record::Lost(lost) => self.apply_lost(lost),
             Record::Found(found) => self.apply_found(found),
+            Record::Gap(gap) => self.apply_gap(gap),
         }
     }
 
-    fn advance(&mut self, at: Stamp) {
+    pub(super) fn advance(&mut self, at: Stamp) {
         self.high_water = self.high_water.max(at);
     }
 
-    fn apply_reserve(&mut self, reserve: &Reserve) -> Result<(), Misfit> {
+    pub(super) fn apply_reserve(&mut self, reserve: &Reserve) -> Result<(), Misfit> {
         check(reserve.amount >= 0)?;
         self.advance(reserve.at);
         let at_ns = reserve.at.calendar_ns;
@@ -184,7 +185,7 @@ impl Ledger {
         self.resolve(release.at, release.hold, change, HoldState::Released)
     }
 
-    fn apply_unknown(&mut self, unknown: &Unknown) -> Result<(), Misfit> {
+    pub(super) fn apply_unknown(&mut self, unknown: &Unknown) -> Result<(), Misfit> {
         self.advance(unknown.at);
         let hold = self.holds.open.get(&unknown.hold).ok_or(GONE)?;
         let change =

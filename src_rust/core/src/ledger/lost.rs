@@ -16,9 +16,9 @@ use crate::window::Stamp;
 
 /// The most counters in one record.
 const ROOMS_MAX: usize = 256;
-/// Numbers of holds that a crash may have lost: they are not given again, so that evidence about
+/// Numbers of holds that a crash, or a gap, may have lost: they are not given again, so that evidence about
 /// one of them is not taken for evidence about another.
-const NUMBERS_SKIPPED: u64 = 1 << 20;
+pub const NUMBERS_SKIPPED: u64 = 1 << 20;
 
 /// What one scope's lost calls cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ mod codec;
 mod counters;
 mod demand;
 mod error;
+mod gap;
 mod holds;
 mod limits;
 mod lost;
@@ -49,11 +50,12 @@ pub use demand::{
     Reason, Refusal, Warning, MAX_COUNTERS, MAX_MENU, MAX_RATES, MAX_RUNGS,
 };
 pub use error::{LedgerError, Misfit};
+pub use gap::Gap;
 pub use holds::{
     Attempt, HoldState, Idempotency, Label, Outcome, KEY_LIFETIME_NS, LABEL_BYTES_MAX,
 };
 pub use limits::{LimitChange, MAX_LIMIT_CHANGES};
-pub use lost::ScopeEvidence;
+pub use lost::{ScopeEvidence, NUMBERS_SKIPPED};
 pub use policy::{Mode, Origin, Policy, HYSTERESIS_BP, WHOLE_BP};
 pub use rates::{RateChange, RateCharge, RateKey, RateOpen, RateSpec, Unit};
 pub use record::{

@@ -5,6 +5,7 @@
 
 use super::codec::{wire_struct, DecodeError, Reader, Since, Wire};
 use super::counters::{CounterKey, Open, Roll};
+use super::gap::Gap;
 use super::holds::{Idempotency, Label, Outcome};
 use super::policy::Policy;
 use super::rates::{RateChange, RateCharge, RateOpen};
@@ -369,13 +370,13 @@ records! {
     10 Limits,
     11 Sweep,
     32 Ceilings,
+    33 Gap,
     37 Lost,
     38 Found,
 }
 
-/// Tags of record types to come: gap charges after a restored backup (33), and a fleet's leases
-/// granted, returned and reported (34 to 36).
-pub const RESERVED_TAGS: std::ops::RangeInclusive<u8> = 33..=36;
+/// Tags of record types to come: a fleet's leases granted, returned and reported.
+pub const RESERVED_TAGS: std::ops::RangeInclusive<u8> = 34..=36;
 
 impl Record {
     /// Whether it reserves money. A disk that is nearly full must refuse these and still take all

@@ -4,7 +4,9 @@
 //! in one transaction together with the journal's position. Restoring and then replaying what
 //! came after that position gives the state that replaying everything would.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 
 use super::balance::Balance;
 use super::ceiling::Ceiling;
@@ -157,6 +159,26 @@ fn read<T: Wire>(bytes: &[u8]) -> Result<T, DecodeError> {
     reader.finish(thing)
 }
 
+/// At most `left` of them, which are then no longer left.
+fn some<T>(all: &mut Vec<T>, left: &mut usize) -> Vec<T> {
+    let taken = all.split_off(all.len().saturating_sub(*left));
+    *left -= taken.len();
+    taken
+}
+
+fn some_of_set<T: Copy + Eq + Hash>(all: &mut HashSet<T>, left: &mut usize) -> Vec<T> {
+    if all.len() <= *left {
+        *left -= all.len();
+        return std::mem::take(all).into_iter().collect();
+    }
+    let taken: Vec<T> = all.iter().take(*left).copied().collect();
+    taken.iter().for_each(|one| {
+        all.remove(one);
+    });
+    *left = 0;
+    taken
+}
+
 fn number<const N: usize>(bytes: Option<&[u8]>) -> Result<[u8; N], DecodeError> {
     bytes
         .and_then(|bytes| bytes.try_into().ok())
@@ -210,8 +232,23 @@ impl Ledger {
     /// ledger remembers what to tell. Whoever fails to write it must keep it and write it before
     /// the next.
     pub fn take_snapshot_changes(&mut self) -> Vec<SnapshotChange> {
+        self.take_some_changes(usize::MAX)
+    }
+
+    /// How many entries have changed since they were last taken, but for the totals.
+    pub fn changed(&self) -> usize {
+        let (counters, past) = (self.counters.dirty.len(), self.counters.dirty_past.len());
+        let (holds, keys) = (self.holds.dirty.len(), self.holds.dirty_keys.len());
+        let lost = self.holds.dirty_lost.len();
+        counters + past + self.rates.dirty.len() + lost + holds + keys
+    }
+
+    /// At most `max` of what has changed, and the totals. Once nothing is left, the latest word on
+    /// each key is the ledger as it is then: what changed after it was taken has been taken again.
+    pub fn take_some_changes(&mut self, max: usize) -> Vec<SnapshotChange> {
+        let mut left = max;
         let mut changes = vec![self.put_meta()];
-        for index in std::mem::take(&mut self.counters.dirty) {
+        for index in some(&mut self.counters.dirty, &mut left) {
             changes.push(self.put_counter(index));
             if let Some((handle, _)) = self.counters.slab.at(index) {
                 if let Some(counter) = self.counters.slab.get_mut(handle) {
@@ -223,10 +260,10 @@ impl Ledger {
                 }
             }
         }
-        for (handle, period) in std::mem::take(&mut self.counters.dirty_past) {
+        for (handle, period) in some(&mut self.counters.dirty_past, &mut left) {
             changes.push(self.put_past(handle, period));
         }
-        for index in std::mem::take(&mut self.rates.dirty) {
+        for index in some(&mut self.rates.dirty, &mut left) {
             changes.push(self.put_rate(index));
             if let Some((handle, _)) = self.rates.slab.at(index) {
                 if let Some(rate) = self.rates.slab.get_mut(handle) {
@@ -234,11 +271,11 @@ impl Ledger {
                 }
             }
         }
-        let holds = std::mem::take(&mut self.holds.dirty);
-        let lost = std::mem::take(&mut self.holds.dirty_lost);
+        let lost = some_of_set(&mut self.holds.dirty_lost, &mut left);
         changes.extend(lost.into_iter().map(|hold| self.put_lost(hold)));
+        let holds = some_of_set(&mut self.holds.dirty, &mut left);
         changes.extend(holds.into_iter().map(|hold| self.put_hold(hold)));
-        let keys = std::mem::take(&mut self.holds.dirty_keys);
+        let keys = some_of_set(&mut self.holds.dirty_keys, &mut left);
         changes.extend(keys.iter().map(|key| self.put_key(key)));
         changes
     }

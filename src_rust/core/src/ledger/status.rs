@@ -73,6 +73,8 @@ pub struct Census {
     pub unknown: i64,
     /// Idempotency keys.
     pub keys: usize,
+    /// The number of the next hold.
+    pub next_hold: u64,
 }
 
 impl Ledger {
@@ -212,6 +214,7 @@ impl Ledger {
             holds_unknown: holds_unknown + self.holds.lost.len(),
             unknown: sum.saturating_add(lost),
             keys: self.holds.keys.len(),
+            next_hold: self.holds.next,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Disks that are full, and calls that are wrong.
 
-use cascaded_core::ledger::LedgerError;
+use cascaded_core::ledger::{Label, LedgerError};
 
 use super::*;
 use crate::Clock;
-use crate::{EngineError, OpenError, SystemClock, Unavailable};
+use crate::{EngineError, Gate, OpenError, SystemClock, Unavailable};
 
 #[test]
 fn a_settlement_is_taken_where_a_hold_is_refused() {
@@ -144,4 +144,54 @@ fn the_keeper_keeps_by_itself() {
     }
     let stats = engine.stats().expect("sound").keeper;
     assert!(stats.entries >= 4 && stats.error.is_none(), "{stats:?}");
+}
+
+#[test]
+fn a_backup_opens_by_itself_once_its_gap_is_charged() {
+    let root = tempfile::tempdir().unwrap();
+    let (state, copy, killed) = (
+        root.path().join("state"),
+        root.path().join("copy"),
+        root.path().join("killed"),
+    );
+    let clock = clock();
+    let strict = Config {
+        gate: Gate::Strict,
+        ..config()
+    };
+    let open = |dir: &Path| Engine::open(dir, &strict, Box::new(Arc::clone(&clock)));
+    let (engine, found) = open(&state).unwrap();
+    assert_eq!(found.gap, None);
+    let set = limits(&engine, "u");
+    let hold = admit(&engine, &set, 100).unwrap();
+    settle_down(&engine);
+    let upto_seq = engine.backup(&copy).unwrap().unwrap().upto_seq;
+    drop(engine);
+    assert_eq!(open(&copy).map(|_| ()).unwrap_err().kind(), "gap");
+    let mut asked = strict.clone();
+    asked.journal.accept_gap = true;
+    let reopen = |dir: &Path| Engine::open(dir, &asked, Box::new(Arc::clone(&clock))).unwrap();
+    let (engine, found) = reopen(&copy);
+    assert_eq!(found.gap.map(|gap| gap.upto_seq), Some(upto_seq));
+    let label = Label::new("gap", "u", "").unwrap();
+    let day = counter("u", WindowKind::Day, 1_000);
+    let gap = engine.charge_gap(upto_seq, &[day], 900, &label).unwrap();
+    assert_eq!(gap, Some(hold + 1));
+    settle_down(&engine);
+    crash(&copy, &killed);
+    drop(reopen(&killed));
+    engine.gap_charged().unwrap();
+    drop(engine);
+    let (engine, _) = open(&copy).unwrap();
+    let unknown: Vec<_> = engine.unresolved().unwrap();
+    let told: Vec<_> = unknown.iter().map(|one| (one.hold, one.unknown)).collect();
+    assert_eq!(told, [(hold, 100), (hold + 1, 900)]);
+    assert_eq!(admit(&engine, &limits(&engine, "u"), 1), None, "it is full");
+    assert_eq!(
+        engine.adjust(hold + 1, 0, &[]).unwrap().receipt.returned,
+        900
+    );
+    assert!(admit(&engine, &limits(&engine, "u"), 1).is_some());
+    let memory = Engine::in_memory(&config(), Box::new(Arc::clone(&clock)));
+    assert!(memory.gap_charged().is_ok());
 }

@@ -72,6 +72,10 @@ fn one_of_each() -> Vec<Record> {
     ledger
         .settle(*at, admitted.hold, &[], None, journal)
         .unwrap();
+    let label = Label::new("gap", "", "").unwrap();
+    ledger
+        .charge_gap(*at, 9, &[CounterRef::Spec(&day)], 40, &label, journal)
+        .unwrap();
     let later = Stamp::at(START + 40 * crate::window::DAY_NS);
     ledger
         .sweep(later, SweepPlace::default(), 10, journal)
@@ -113,8 +117,8 @@ fn every_record_comes_back() {
         );
     }
     assert_eq!(
-        Record::decode(&[RECORD_VERSION, 33]),
-        Err(DecodeError::ReservedTag(33))
+        Record::decode(&[RECORD_VERSION, 34]),
+        Err(DecodeError::ReservedTag(34))
     );
     assert_eq!(
         Record::decode(&[RECORD_VERSION, 99]),

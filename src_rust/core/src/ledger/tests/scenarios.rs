@@ -72,7 +72,13 @@ fn handles_are_for_next_time() {
         .ledger
         .sweep(bench.at, SweepPlace::default(), 1_000, &mut bench.journal);
     assert_eq!(place, Ok(SweepPlace::default()));
-    assert_eq!(bench.ledger.census(), Census::default());
+    assert_eq!(
+        bench.ledger.census(),
+        Census {
+            next_hold: 3,
+            ..Census::default()
+        }
+    );
     let admission = bench.ledger.admit(bench.at, &again, &mut bench.journal);
     assert_eq!(admission, Err(LedgerError::StaleCounter(0)));
     let stale = Demand {
@@ -802,7 +808,13 @@ fn nonsense_is_an_error_and_changes_nothing() {
         policy: Policy::unlimited(),
         ..day.clone()
     };
-    assert_eq!(bench.ledger.census(), Census::default());
+    assert_eq!(
+        bench.ledger.census(),
+        Census {
+            next_hold: 1,
+            ..Census::default()
+        }
+    );
     bench.admit(i64::MAX, &[&free]);
     assert_eq!(bench.ask(&one, &[&free], &[]), Err(LedgerError::Overflow));
     let hold = 1;
@@ -964,4 +976,52 @@ fn a_thousand_calls_for_one_budget() {
     assert!((989..=1_000).contains(&admitted), "{admitted}");
     assert_eq!(bench.balance(&day).held, admitted);
     bench.check_replay();
+}
+
+#[test]
+fn a_gap_is_charged_whatever_the_limits_say_until_there_is_evidence() {
+    let mut bench = Bench::new();
+    let (day, total) = (
+        counter("u", WindowKind::Day, 100),
+        counter("u", WindowKind::Total, 1_000),
+    );
+    bench.admit(30, &[&day]);
+    let label = Label::new("gap after record 7", "u", "").unwrap();
+    let both = [CounterRef::Spec(&day), CounterRef::Spec(&total)];
+    let Bench {
+        ledger,
+        journal,
+        at,
+    } = &mut bench;
+    let mut charge = |amount, counters: &[CounterRef<'_>]| {
+        ledger.charge_gap(*at, 7, counters, amount, &label, journal)
+    };
+    assert!(charge(-1, &both).is_err());
+    assert!(charge(1, &[]).is_err());
+    let hold = charge(90, &both).unwrap().unwrap();
+    assert_eq!(charge(0, &both), Ok(None), "that was all");
+    bench.check_replay();
+    let (tight, wide) = (bench.balance(&day), bench.balance(&total));
+    assert_eq!((tight.held, tight.unknown, tight.overrun), (30, 90, 20));
+    assert_eq!((wide.held, wide.unknown, wide.overrun), (0, 90, 0));
+    bench.refused(1, &[&day]);
+    let status = bench.ledger.hold_status(hold).unwrap();
+    assert_eq!(
+        (status.state, status.unknown, status.label),
+        (HoldState::Unknown, 90, Some(label.clone()))
+    );
+    let Bench {
+        ledger,
+        journal,
+        at,
+    } = &mut bench;
+    ledger.adjust(*at, hold, None, 25, journal).unwrap();
+    bench.check_replay();
+    assert_eq!(bench.balance(&day).posted, 25);
+    assert_eq!(bench.balance(&total).unknown, 0);
+    let next = bench.admit(45, &[&day]).hold;
+    assert!(
+        next > hold + NUMBERS_SKIPPED,
+        "no number of a lost hold again"
+    );
 }
