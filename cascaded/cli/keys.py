@@ -20,8 +20,8 @@ def keys() -> None:
 @click.argument("name")
 @click.option("--user", metavar="ID", help="Whose calls it makes. By default its own.")
 @click.option("--tier", metavar="NAME", help="The tier of these calls.")
-@click.option("--organization", metavar="ID")
-@click.option("--workspace", metavar="ID")
+@click.option("--organization", metavar="ID", help="To which organisation they are charged.")
+@click.option("--workspace", metavar="ID", help="To which workspace they are charged.")
 @click.option("--admin", is_flag=True, help="It may administer.")
 @click.option("--days", type=click.IntRange(min=1), help="It expires after so many days.")
 @JSON

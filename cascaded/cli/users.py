@@ -52,11 +52,13 @@ def list_users(limit: int, after: str | None, as_json: bool, socket: str | None)
 
 @users.command()
 @click.argument("user")
+@JSON
 @SOCKET
-def show(user: str, socket: str | None) -> None:
-    """Print the profile of USER and the limits it makes with its tier, as JSON."""
+def show(user: str, as_json: bool, socket: str | None) -> None:
+    """Print the profile of USER and the limits it makes with its tier: JSON, to be read."""
     with Client(socket) as client:
-        click.echo(msgspec.json.format(msgspec.json.encode(client.user(user))))
+        told = msgspec.json.encode(client.user(user))
+    click.echo(told if as_json else msgspec.json.format(told))
 
 
 @users.command()

@@ -80,7 +80,7 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(demo, "DEFAULT_SOURCES", (f"folder:{empty}",))
     result = run()
     assert result.exit_code == 1
-    assert "Fetching smollm2-135m-instruct (98 MB, once)" in result.stdout
+    assert "Fetching smollm2-135m-instruct (98 MB, once)" in result.stderr
     assert "could not be pulled" in result.stderr
 
 

@@ -288,7 +288,7 @@ def test_a_backup_is_whole_and_says_what_is_in_it(
     made = client.backup(str(tmp_path / "copy"))
     assert made.dir == str(tmp_path / "copy")
     *others, last = [part.name for part in made.contents]
-    assert set(others) == {"usage", "audit", "profiles", "overrides"}
+    assert set(others) == {"usage", "audit", "profiles", "overrides", "keys"}
     assert last == "ledger", "it knows of all money that the others speak of"
     assert all(part.bytes > 0 for part in made.contents)
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o700
@@ -454,4 +454,4 @@ def test_backup_on_the_command_line(
     assert "nothing is damaged" in verified.stdout
     made = json.loads(invoke("state", "backup", "two", "--json", "--socket", kept.socket).stdout)
     names = {part["name"] for part in made["contents"]}
-    assert names == {"ledger", "usage", "audit", "profiles", "overrides"}
+    assert names == {"ledger", "usage", "audit", "profiles", "overrides", "keys"}

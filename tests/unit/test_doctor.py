@@ -28,7 +28,6 @@ from cascaded.cli.show import MIB
 from cascaded.config.schema import Config, OpenAICompatible, Provider, Server
 from cascaded.types.secret import Secret
 
-NOW = datetime.now(UTC)
 KEY = "sk-this-is-never-shown"
 
 
@@ -60,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def look(folder: Path, *, served: bool = False) -> list[Finding]:
-    return list(state.look(folder, NOW, served=served))
+    return list(state.look(folder, datetime.now(UTC), served=served))
 
 
 def test_a_sound_state_folder(folder: Path) -> None:
@@ -159,7 +158,7 @@ def test_another_daemon_has_it(folder: Path) -> None:
 
 
 def test_a_clock_that_was_set_back(folder: Path) -> None:
-    ahead = (NOW + timedelta(hours=1)).timestamp()
+    ahead = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
     journal = folder / "ledger" / "journal"
     journal.write_text("")
     os.utime(journal, (ahead, ahead))
@@ -240,7 +239,7 @@ def test_the_clock(
 ) -> None:
     monkeypatch.setattr(machine, "_synchronised", lambda: synchronised)
     monkeypatch.setattr(machine, "SLEPT_S", 1e12)
-    assert [one.verdict for one in machine.clock(NOW)] == verdicts
+    assert [one.verdict for one in machine.clock(datetime.now(UTC))] == verdicts
 
 
 def test_a_clock_that_was_never_set(monkeypatch: pytest.MonkeyPatch) -> None:
