@@ -53,7 +53,7 @@ fmt: $(STAMPS)/checks ## Put everything into shape
 prices: $(STAMPS)/core $(STAMPS)/checks ## Build the price snapshot anew from the lists of the day
 	PYTHONPATH=. $(BIN)/python scripts/build_prices.py
 
-reference: $(STAMPS)/core ## Write docs/reference anew from the code
+reference: $(STAMPS)/core $(STAMPS)/checks ## Write docs/reference anew from the code
 	PYTHONPATH=. $(BIN)/python scripts/build_reference.py
 
 bench: $(STAMPS)/core $(STAMPS)/checks ## The daemon beside a bare pass-through; the quality rules

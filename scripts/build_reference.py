@@ -3,20 +3,30 @@
 import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
 import msgspec
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from cascaded.api.openapi import document
+from cascaded.api.errors import ERRORS, Kind
+from cascaded.api.openapi import JSON, document
+from cascaded.api.routes import CLAIMS
 from cascaded.api.table import ROUTES
 from cascaded.cli import cascaded
 from cascaded.cli.exits import Exit
 from cascaded.config.reference import Setting, Table, tables
 from cascaded.types.environment import Variable
+from cascaded.wire.protocol import HEADER as PROTOCOL
+from tests.support.daemon import CASCADE, daemon_with, upstream_server
+from tests.support.upstream import Says, Upstream
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- Made by scripts/build_reference.py from the code; edit the code instead. -->"
+ASKED = {"query": "What is the capital of France?"}
+ONE_PLACE = CASCADE.replace("[server]", "[server]\nmax_concurrency = 1")
 
 
 def configuration() -> str:
@@ -158,6 +168,137 @@ def _roff(text: str) -> str:
     return f"\\&{text}" if text.startswith((".", "'")) else text
 
 
+def errors() -> str:
+    """docs/reference/errors.md"""
+    rows = "\n".join(map(_error, sorted(ERRORS.items(), key=lambda one: (one[1].status, one[0]))))
+    return f"""# Errors
+
+{MADE}
+
+Every refusal is an OpenAI error object, on every route:
+`{{"error": {{"message", "type", "param", "code", …}}}}`, with what is known of the limit, tier or
+price beside it, and the request's id as `x-request-id`. `x-should-retry` tells the SDKs whether to
+try again by themselves; `retry-after` says when. In a stream that has begun an error is its last
+event.
+
+| status | `code` | `type` | again? | meaning | what to do |
+|---|---|---|---|---|---|
+{rows}
+
+Where two codes are given, the first is told to callers, as clients know it; log, metrics and audit
+log have the second.
+"""
+
+
+def _error(row: tuple[str, Kind]) -> str:
+    code, kind = row
+    name = f"`{kind.code}` (`{code}`)" if kind.code else f"`{code}`"
+    again = "yes" if kind.retry else "no"
+    return f"| {kind.status} | {name} | `{kind.type}` | {again} | {kind.meaning} | {kind.remedy} |"
+
+
+def api() -> str:
+    """docs/reference/api.md"""
+    told = msgspec.json.decode(msgspec.json.encode(document(ROUTES)))
+    routes = "\n".join(
+        _route(f"{method.upper()} {path}", operation, told["components"]["schemas"])
+        for path, operations in told["paths"].items()
+        for method, operation in operations.items()
+    )
+    claims = "\n".join(f"- `{one.name}`: {one.meaning.partition('. ')[0]}" for one in CLAIMS)
+    return f"""# HTTP API
+
+{MADE}
+
+Every route is there under `/v1` too. Members in **bold** are required. Money is an exact decimal
+in US dollars. The whole description, with types, is [openapi.json](openapi.json), which a running
+daemon serves at `/openapi.json`; viewers and generators for OpenAPI 3.1 read it. What refusals
+mean: [errors](errors.md).
+
+## Whom a call is for
+
+Believed from callers that `access.trusted` lists.
+
+{claims}
+
+{routes}"""
+
+
+def _route(title: str, operation: JSON, schemas: JSON) -> str:
+    does, _, who = operation["description"].partition("\n\n**Who:** ")
+    lines = [f"## {title}\n", f"{does}\n", f"- **who**: {who}"]
+    claims = {one.name for one in CLAIMS}
+    lines += (
+        f"- {one['in']} `{one['name']}`: {one['description']}"
+        for one in operation["parameters"]
+        if one["name"] not in {PROTOCOL, *claims}
+    )
+    if any(one["name"] in claims for one in operation["parameters"]):
+        lines.append("- headers: [whom it is for](#whom-a-call-is-for)")
+    body = operation.get("requestBody", {}).get("content", {})
+    answer = operation["responses"]["200"].get("content", {})
+    for what, content in (("body", body), ("answer", answer)):
+        members = _members(content.get("application/json", {}).get("schema", {}), schemas)
+        if members:
+            lines.append(f"- {what}: {members}")
+    return "\n".join(lines) + "\n"
+
+
+def _members(schema: JSON, schemas: JSON) -> str:
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    required = schema.get("required", ())
+    names = sorted(schema.get("properties", ()), key=lambda name: name not in required)
+    return ", ".join(f"**`{name}`**" if name in required else f"`{name}`" for name in names)
+
+
+def metrics() -> str:
+    """docs/reference/metrics.md"""
+    with (
+        upstream_server(Upstream()) as upstream,
+        daemon_with(ONE_PLACE, url=upstream.url) as daemon,
+        daemon.http() as http,
+        ThreadPoolExecutor() as threads,
+    ):
+        upstream.on("cheap", Says("Paris is the capital of France.", delay_s=0.2))
+        # Labels show once there is something to count: a call, one that waits, one turned away.
+        for _ in threads.map(lambda body: http.post("/infer", json=body), (ASKED, ASKED, {})):
+            pass
+        told = http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+        families = [*text_string_to_metric_families(told.text)]  # type: ignore[no-untyped-call]
+    ours = "\n".join(_metric(one) for one in families if one.name.startswith("cascaded_"))
+    rest = ", ".join(f"`{one.name}`" for one in families if one.name.startswith("process_"))
+    return f"""# Metrics
+
+{MADE}
+
+`GET /metrics` on the socket, or on TCP with a key (without one where `server.metrics_without_key`
+says so), as Prometheus' text or OpenMetrics. Counters are told as `NAME_total`, histograms as
+`NAME_bucket`, `_sum` and `_count`. Labels are bounded: what callers send is never one.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+{ours}
+
+Beside them the process' own: {rest}.
+
+```text
+scrape_configs:
+  - job_name: cascaded
+    static_configs: [{{targets: ["127.0.0.1:8127"]}}]   # what server.tcp says
+    authorization: {{credentials_file: /etc/prometheus/cascaded.key}}
+```
+"""
+
+
+def _metric(one: Metric) -> str:
+    own = {"histogram": {"le"}}.get(one.type, set())
+    labels = sorted({name for sample in one.samples for name in sample.labels} - own)
+    told = ", ".join(f"`{name}`" for name in labels)
+    name = f"{one.name}_total" if one.type == "counter" else one.name
+    return f"| `{name}` | {one.type} | {told} | {one.documentation} |"
+
+
 def openapi() -> str:
     """docs/reference/openapi.json"""
     return json.dumps(json.loads(msgspec.json.encode(document(ROUTES))), indent=1) + "\n"
@@ -167,6 +308,9 @@ DOCUMENTS: Mapping[str, Callable[[], str]] = {
     "docs/reference/configuration.md": configuration,
     "docs/reference/environment.md": environment,
     "docs/reference/openapi.json": openapi,
+    "docs/reference/api.md": api,
+    "docs/reference/errors.md": errors,
+    "docs/reference/metrics.md": metrics,
     "man/cascaded.1": manual,
 }
 """Files, and what makes them."""

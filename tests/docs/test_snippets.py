@@ -2,7 +2,7 @@
 
 - `toml` is a configuration, alone or after those above it in its document;
 - `python` blocks of one document are one program, beside a daemon;
-- `sh` blocks are run each for itself, in an empty home, beside a daemon.
+- `sh` blocks are run each for itself, in an empty home, beside a daemon whose socket is `$SOCKET`.
 
 A comment right above a block says otherwise: `<!-- not run: why -->`, or
 `<!-- run by: tests/… -->`, which must be a test that takes the block from the document.
@@ -132,6 +132,7 @@ def run(command: list[str], daemon: Daemon, folder: Path) -> "subprocess.Complet
         cwd=folder,
         env=environ(
             CASCADED_SOCKET=str(daemon.socket),
+            SOCKET=str(daemon.socket),
             HOME=str(folder),
             PATH=f"{scripts}:{os.environ['PATH']}",
             PYTHONPATH=str(ROOT),

@@ -67,6 +67,12 @@ def test_every_code_that_a_provider_may_raise_is_documented() -> None:
 
 
 @pytest.mark.parametrize("code", ERRORS)
+def test_each_says_what_it_means_and_what_to_do(code: str) -> None:
+    for text in (ERRORS[code].meaning, ERRORS[code].remedy):
+        assert re.fullmatch(r"[A-Z`][^|\n]{8,200}\.", text), text
+
+
+@pytest.mark.parametrize("code", ERRORS)
 def test_how_each_is_told(code: str) -> None:
     kind = ERRORS[code]
     response = error_response(Refusal(code=code, message="m", param="p"), "r-1")
