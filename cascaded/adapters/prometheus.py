@@ -1,6 +1,7 @@
 """Metrics for Prometheus. Labels are bounded: models that exist, codes of the error table."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -75,6 +76,31 @@ class _Disk(Collector):
         holds.add_metric(["passed"], stats["admitted"] - waited)
         holds.add_metric(["waited"], waited)
         return [flush, holds]
+
+
+class _States(Collector):
+    """In which of a few states each of several things is, at the moment of the scrape."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        states: Sequence[str],
+        read: Callable[[], Mapping[str, str]],
+    ) -> None:
+        self._describe = partial(
+            GaugeMetricFamily, name, documentation, labels=["provider", "state"]
+        )
+        self._states = states
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """1 for the state that it is in, 0 for the others."""
+        family = self._describe()
+        for thing, now in self._read().items():
+            for state in self._states:
+                family.add_metric([thing, state], float(state == now))
+        return [family]
 
 
 class PrometheusMetrics:
@@ -163,6 +189,16 @@ class PrometheusMetrics:
     def disk(self, stats: Callable[[], dict[str, int]]) -> None:
         """The ledger's own figures (`DurableLedger.stats`), read when they are looked at."""
         self._registry.register(_Disk(stats))
+
+    def states(
+        self,
+        name: str,
+        documentation: str,
+        states: Sequence[str],
+        read: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """How each provider stands, read when it is looked at."""
+        self._registry.register(_States(name, documentation, states, read))
 
     def waited(self, ending: str, seconds: float) -> None:
         """A call had to wait for a place."""

@@ -209,6 +209,13 @@ ERRORS: dict[str, Kind] = {
         "Wait for `retry-after`; the SDKs do so by themselves.",
         retry=True,
     ),
+    "upstream_unavailable": Kind(
+        503,
+        "overloaded_error",
+        "The provider failed again and again, so it is left alone for a while; nothing was sent.",
+        "Wait for `retry-after`. The operator may give the model a `fallback`.",
+        retry=True,
+    ),
     "upstream_timeout": Kind(
         504,
         "upstream_error",

@@ -54,6 +54,7 @@ ANSWERED = (
     "upstream_refused",
     "upstream_rate_limited",
     "upstream_overloaded",
+    "upstream_unavailable",
     "upstream_timeout",
     "call_timeout",
 )

@@ -110,6 +110,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     gate: Gate
     limits: Limits
     status: Status
+    breakers: Callable[[], Mapping[str, str]]
+    """Whether each provider is asked (`closed`), left alone (`open`) or tried (`half_open`)."""
     room: WaitingRoom
     """Where calls take their places."""
     priority: Callable[[Request], Awaitable[int]]
@@ -428,6 +430,7 @@ def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG00
         "draining": status.draining,
         "in_flight": status.in_flight,
         "waiting": services.room.waiting,
+        "providers": services.breakers(),
         "uptime_s": (services.clock.monotonic_ns() - status.since_ns) / NS_PER_S,
     }
     return _json(body, status=200 if ready else 503)

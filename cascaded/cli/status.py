@@ -25,6 +25,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     uptime_s: float
     providers: tuple[str, ...]
     """Who answers the models that may be asked for."""
+    left_alone: tuple[str, ...]
+    """Providers that are not asked for now, because they failed."""
     models: int
     spend: Summary
     """Everybody's for administrators, one's own for others."""
@@ -73,6 +75,7 @@ def _told(
         in_flight=ready.in_flight,
         uptime_s=ready.uptime_s,
         providers=providers,
+        left_alone=tuple(sorted(one for one, now in ready.providers.items() if now != "closed")),
         models=models,
         spend=spend,
         near=tuple(budget for budget in budgets if _is_near(budget)),
@@ -99,6 +102,9 @@ def _print(told: Status) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name:<11} {value}")
+    if told.left_alone:
+        names = plain(", ".join(told.left_alone))
+        click.echo(f"{'failing':<11} " + click.style(names, fg="red") + ": left alone for now")
     if told.near:
         click.echo("limits near their end:")
         table(BUDGET_COLUMNS, map(budget_row, told.near))

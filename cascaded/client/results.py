@@ -104,6 +104,9 @@ class Readiness(msgspec.Struct, frozen=True):
     """Calls under way."""
     uptime_s: float = 0.0
     """Since when it runs."""
+    providers: dict[str, str] = {}
+    """Whether each is asked (`closed`), left alone after failures (`open`) or being tried again
+    (`half_open`)."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

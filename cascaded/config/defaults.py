@@ -33,6 +33,7 @@ PROVIDER_BOUNDS = (
     ("idle_timeout_s", "total_timeout_s"),
     ("connect_timeout_s", "first_token_timeout_s"),
     ("backoff_s", "backoff_max_s"),
+    ("breaker_pause_s", "breaker_max_pause_s"),
 )
 
 

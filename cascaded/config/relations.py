@@ -213,6 +213,7 @@ class _Relations:
                 self._providers,
                 "providers",
             )
+        self._check_fallback(path, model)
         self._check_price(path, model)
         self._check_reference(path, model)
         if model.vocabulary and model.tokenizer_file:
@@ -226,6 +227,14 @@ class _Relations:
                 f"{most} is more than context_window",
                 f"at most {window}",
             )
+
+    def _check_fallback(self, path: KeyPath, model: Model) -> None:
+        for index, name in enumerate(model.fallback):
+            at = (*path, "fallback", index)
+            if name == path[-1] or name in model.fallback[:index]:
+                self._report.add(at, f"{shown(name)} has been asked by then", "another model")
+            elif name not in self._models:
+                self._unknown(at, name, self._models, "models")
 
     def _check_price(self, path: KeyPath, model: Model) -> None:
         priced = self._set_keys(model, ("input", "output", *PRICED_PARTS), "request_usd")

@@ -46,6 +46,9 @@ MAX_PROVIDERS = 64
 MAX_MODELS = 4096
 MAX_LADDERS = 64
 MAX_RUNGS = 8
+MAX_FALLBACKS = 4
+MAX_REMEMBERED = 100
+"""Calls that a breaker looks back at."""
 MAX_ALIASES = 1024
 MAX_LADDER_ALIASES = 64
 MAX_HEADERS = 32
@@ -267,6 +270,14 @@ class OpenAICompatible(
     """First wait between tries; it doubles, with jitter."""
     backoff_max_s: MaybeNoSeconds = 8.0
     """Longest wait between tries."""
+    breaker_failures: Annotated[int, Meta(ge=0, le=MAX_REMEMBERED)] = 5
+    """It is left alone after so many failures, if they are half of its calls of the last 30 s (or
+    of its last 100). What it refuses with a 4xx is no failure. 0: it never is."""
+    breaker_pause_s: Seconds = 10.0
+    """Longest time that it is left alone before one call tries it again; doubles with every such
+    call that fails, up to `breaker_max_pause_s`."""
+    breaker_max_pause_s: Seconds = 120.0
+    """Longest that this becomes."""
     max_response_bytes: Annotated[int, Meta(ge=KIB, le=1024 * MIB)] = 32 * MIB
     """Longest answer; a longer one is a fault of the provider."""
     forward_caller_key: bool = False
@@ -309,6 +320,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers: a name of `[providers]`."""
     upstream_name: Text = ""
     """What the provider calls it. By default its name here."""
+    fallback: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_FALLBACKS)] = ()
+    """Models that answer in its place, the first that can, while its provider fails. Their own
+    fallbacks are not asked."""
     free: bool = False
     """Whether it costs nothing. A model without a known price is refused unless it is."""
     input_usd_per_mtok: UsdPerMtok | None = None

@@ -1,6 +1,7 @@
 """Who answers: providers and vocabularies, made from the configuration."""
 
 import os
+import random
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,8 @@ from cascaded.config import Config, schema
 from cascaded.daemon.errors import StartError
 from cascaded.models.catalogue import UnknownModelError, find
 from cascaded.models.folder import models_folder, weights_path
+from cascaded.pipeline.watch import Tell, Watch
+from cascaded.policy.outages import NEVER, Thresholds
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Clock, Provider, ProviderTraits
 from cascaded.providers.embedded.provider import (
@@ -24,6 +27,7 @@ from cascaded.types.secret import Secret
 EMBEDDED_FIRST_TOKEN_S = 300.0
 """A long prompt takes minutes on a busy machine without an accelerator."""
 EMBEDDED_TOTAL_S = 600.0
+NS_PER_S = 1_000_000_000
 
 
 def make_vocabularies(config: Config) -> Vocabularies:
@@ -37,34 +41,51 @@ def make_vocabularies(config: Config) -> Vocabularies:
 
 class Answerer(NamedTuple):
     """Who answers, and what it was made from: of the same settings it is the same provider, with
-    its open connections and its loaded models."""
+    its open connections, its loaded models and what is known of its failures."""
 
     provider: Provider
+    watch: Watch
     settings: tuple[object, ...]
 
 
 def make_answerers(
-    config: Config, clock: Clock, former: Mapping[str, Answerer], number: int
+    config: Config, clock: Clock, former: Mapping[str, Answerer], number: int, tell: Tell
 ) -> dict[str, Answerer]:
     """Everybody who answers, by name; who is among the former with the same settings stays.
 
-    `number` tells this configuration from those before it. Raises `StartError`.
+    `number` tells this configuration from those before it; `tell` hears of who is left alone.
+    Raises `StartError`.
     """
     answerers: dict[str, Answerer] = {}
+    chance = random.Random().random
     for name, settings in config.providers.items():
         wanted = _upstream_names(config, name)
         match settings:
             case schema.OpenAICompatible():
                 made_of: tuple[object, ...] = (settings, _trusted(name, settings))
+                thresholds = _thresholds(settings)
                 make = partial(_openai_compatible, name, settings, clock)
             case schema.Embedded():
                 made_of = (settings, wanted)
+                thresholds = NEVER  # its supervisor sees to it
                 place = Path(config.server.socket + ".d")
                 stem = f"embedded-{number}" if number > 1 else "embedded"
                 make = partial(_embedded, name, settings, wanted, place, stem, clock)
         same = name in former and former[name].settings == made_of
-        answerers[name] = former[name] if same else Answerer(make(), made_of)
+        if same:
+            answerers[name] = former[name]
+        else:
+            watch = Watch(name, thresholds, clock, chance, tell)
+            answerers[name] = Answerer(make(), watch, made_of)
     return answerers
+
+
+def _thresholds(settings: schema.OpenAICompatible) -> Thresholds:
+    return Thresholds(
+        failures=settings.breaker_failures,
+        open_ns=int(settings.breaker_pause_s * NS_PER_S),
+        max_open_ns=int(settings.breaker_max_pause_s * NS_PER_S),
+    )
 
 
 def _upstream_names(config: Config, provider: str) -> frozenset[str]:

@@ -47,13 +47,15 @@ def _faults(config: Config, find_price: FindPrice) -> Iterator[Fault]:
                 f"the price catalogue has no {model.reference_model!r}; name it with its seller,"
                 " such as 'openai/gpt-4o'",
             )
-    for name, ladder in config.ladders.items():
-        for rung in dict.fromkeys(ladder.rungs):
+    asked = [(("ladders", name), ladder.rungs) for name, ladder in config.ladders.items()]
+    asked += [(("models", name), model.fallback) for name, model in config.models.items()]
+    for path, wanted in asked:
+        for rung in dict.fromkeys(wanted):
             model = config.models[rung]
             if _price(model, find_price(model.provider, model.upstream_name or rung)) is None:
-                # Every call of the ladder would be refused.
+                # Every call of the ladder would be refused; of the model, no fallback could serve.
                 yield Fault(
-                    ("ladders", name),
+                    path,
                     f"the price of '{rung}' at provider '{model.provider}' is not known; in"
                     f' [models."{rung}"] give input_usd_per_mtok and output_usd_per_mtok, or'
                     " `free = true`, or correct its upstream_name",
@@ -74,11 +76,16 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
     describe = partial(_model, find_price, _regions(config))
     models = {name: describe(name, settings) for name, settings in config.models.items()}
+    fallbacks = {
+        name: tuple(models[spare] for spare in settings.fallback)
+        for name, settings in config.models.items()
+        if settings.fallback
+    }
     ladders = {
         name: Ladder(
             name=name,
             rungs=tuple(
-                Rung(model=models[rung], threshold=threshold)
+                Rung(model=models[rung], threshold=threshold, fallbacks=fallbacks.get(rung, ()))
                 for rung, threshold in zip(settings.rungs, settings.rung_thresholds, strict=True)
             ),
             max_cost_nano_usd=settings.max_cost_nano_usd,
@@ -96,6 +103,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     return ModelBook(
         models=models,
         ladders=ladders,
+        fallbacks=fallbacks,
         aliases=config.routes(),
         undeclared=lru_cache(MAX_UNDECLARED_MODELS)(
             partial(_undeclared, upstreams, find_price, describe)

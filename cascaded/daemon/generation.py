@@ -10,6 +10,7 @@ from importlib.metadata import version
 import msgspec
 
 from cascaded.adapters.accounts import Administrators
+from cascaded.adapters.json_log import JsonLog, Level
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.keys import Keys
@@ -33,6 +34,7 @@ from cascaded.pipeline.rules import Rulebook
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
 from cascaded.policy.limits import explain
+from cascaded.policy.outages import State
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.book import ModelBook
 from cascaded.ports import Clock, Directory
@@ -70,7 +72,9 @@ def make_generation(
     """
     number = former.number + 1 if former else 1
     rulebook = rulebook_of(config, ground.overrides)
-    answerers = make_answerers(config, ground.clock, former.answerers if former else {}, number)
+    living = former.answerers if former else {}
+    tell = partial(_tell, ground.log)
+    answerers = make_answerers(config, ground.clock, living, number, tell)
     book = model_book(config, prices_today(config, ground.clock))
     parts = _parts(config, ground, book, rulebook, directory(config, ground, plans))
     services = Services(
@@ -124,6 +128,7 @@ def make_generation(
             body_timeout_s=BODY_TIMEOUT_S,
         ),
         status=ground.status,
+        breakers=partial(breakers, answerers),
         room=ground.room,
         priority=partial(_priority, parts),
         clock=ground.clock,
@@ -165,6 +170,16 @@ def _parts(
     )
 
 
+def breakers(answerers: Mapping[str, Answerer]) -> dict[str, State]:
+    """How every provider stands."""
+    return {name: answerer.watch.state for name, answerer in answerers.items()}
+
+
+def _tell(log: JsonLog, provider: str, state: State, retry_after_s: float) -> None:
+    level: Level = "warning" if state == "open" else "info"
+    log.write(level, "breaker", provider=provider, state=state, retry_after_s=retry_after_s)
+
+
 async def _priority(parts: Parts, request: Request) -> int:
     """Of the caller's tier, as far as it is believed."""
     found = await parts.stand(request.principal, request.claims)
@@ -181,6 +196,7 @@ def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -
         stages=stages(parts),
         climber=Climber(
             providers={name: answerer.provider for name, answerer in answerers.items()},
+            watches={name: answerer.watch for name, answerer in answerers.items()},
             vocabularies=parts.vocabularies,
             clock=ground.clock,
             random=random.Random().random,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from cascaded.api.server import Services
 from cascaded.config import Config
@@ -15,6 +15,7 @@ from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
 from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
 from cascaded.policy.limits import named_limits
+from cascaded.policy.outages import State
 from cascaded.ports import Provider
 from cascaded.providers.embedded.provider import EmbeddedProvider
 from cascaded.types.decision import Refusal
@@ -64,6 +65,12 @@ class Generations:
         self._tell_limits(self.now)
         self._boot(self.now)
         watch_plans(ground.metrics, lambda: self.now.plans)
+        ground.metrics.states(
+            "cascaded_breaker",
+            "1 for the state that each provider's breaker is in.",
+            get_args(State),
+            lambda: self.now.services.breakers(),
+        )
 
     def current(self) -> Services:
         """The services in force."""

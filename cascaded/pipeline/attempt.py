@@ -8,7 +8,7 @@ from cascaded.ports import Call, Clock, Progress, Provider, ProviderTraits, Repl
 from cascaded.types.decision import Decision
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
-from cascaded.types.model import Rung
+from cascaded.types.model import Model
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Completion
 from cascaded.types.usage import Usage
@@ -34,27 +34,31 @@ class Trial:
     def __init__(
         self,
         index: int,
-        rung: Rung,
+        model: Model,
         request: Request,
         decision: Decision,
         vocabularies: Vocabularies,
     ) -> None:
         self.fault: ProviderError | None = None
+        self.ended = False
+        """Whether the provider gave all of its answer."""
+        self.with_callers_key = False
         self._index = index
-        self._model = rung.model
+        self._model = model
         self._request = request
         assert decision.ladder is not None
         self._ladder = decision.ladder
         self._input_tokens = decision.input_tokens
         ours = request.max_output_tokens is None
         self._bound = output_bound(
-            rung.model,
+            model,
             decision.max_output_tokens,
             beside_input=decision.input_tokens if ours else None,
         )
         self._vocabularies = vocabularies
         self._collector = Collector()
         self._progress = Progress()
+        self._begun = False
         self._billing: Billing = "unknown"
         self._first_token_ns: int | None = None
 
@@ -64,6 +68,7 @@ class Trial:
         A provider's fault is kept in `fault`. The attempt is booked in every case, a
         cancellation or a bug included.
         """
+        self._begun = True
         started = clock.monotonic_ns()
         try:
             async with aclosing(provider.call(self._call(provider))) as events:
@@ -73,11 +78,17 @@ class Trial:
                     self._collector.add(event)
                     await gate.send(event)
             self._billing = "billed"
+            self.ended = True
         except ProviderError as fault:
             self.fault = fault
             self._billing = fault.billing
         finally:
             book.append(self._line(clock.monotonic_ns() - started, provider.traits))
+
+    @property
+    def unbilled(self) -> bool:
+        """Whether it certainly costs nothing, also because it never began."""
+        return not self._begun or self._billing == "not_billed"
 
     @property
     def completion(self) -> Completion:
@@ -89,6 +100,8 @@ class Trial:
         judged = self._ladder.checked
         both = "max_tokens" in request.fields and "max_completion_tokens" in request.fields
         as_asked = self._bound == request.max_output_tokens and not judged and not both
+        key = request.caller_key if provider.traits.forward_caller_key else None
+        self.with_callers_key = key is not None
         return Call(
             model=self._model,
             fields=upstream_fields(
@@ -100,7 +113,7 @@ class Trial:
             ),
             stream=request.stream,
             request_id=request.id,
-            caller_key=request.caller_key if provider.traits.forward_caller_key else None,
+            caller_key=key,
             progress=self._progress,
         )
 

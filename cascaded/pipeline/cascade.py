@@ -6,12 +6,14 @@ speaks; its first event is then the commit point, and a later failure can only e
 with an error.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
 from cascaded.pipeline.attempt import HeldReply, Trial
+from cascaded.pipeline.watch import Watch
 from cascaded.policy.pricing import saving
 from cascaded.policy.quality import assess
 from cascaded.policy.tokens import Vocabularies
@@ -38,6 +40,8 @@ class Climber(msgspec.Struct, frozen=True, kw_only=True):
     """What a climb needs of the world."""
 
     providers: Mapping[str, Provider]
+    watches: Mapping[str, Watch]
+    """Of the same names."""
     vocabularies: Vocabularies
     clock: Clock
     random: Callable[[], float]
@@ -125,20 +129,62 @@ async def _attempt(
     book: list[Attempt],
     index: int,
 ) -> Trial:
-    """One rung called, and called again after faults that may pass, with growing pauses."""
-    ladder = decision.ladder
-    assert ladder is not None
-    rung = ladder.rungs[index]
-    provider = climber.providers[rung.model.provider]
-    for retry in range(provider.traits.max_retries + 1):
-        trial = Trial(index, rung, request, decision, climber.vocabularies)
-        await trial.run(provider, gate, climber.clock, book)
-        pause = _pause(provider, trial.fault, retry, climber.random)
-        if pause is None or gate.committed:
+    """One rung called: its model, and while that one's provider fails its fallbacks."""
+    assert decision.ladder is not None
+    models = decision.ladder.rungs[index].models
+    for place, model in enumerate(models):
+        make = partial(Trial, index, model, request, decision, climber.vocabularies)
+        spare = place + 1 < len(models)
+        trial = await _call(climber, model.provider, make, gate, book, spare=spare)
+        if gate.committed or not _may_fall_back(trial, decision.ladder):
             break
-        await climber.clock.sleep(pause)
+    return trial
+
+
+def _may_fall_back(trial: Trial, ladder: Ladder) -> bool:
+    """Whether another model may answer instead: not where the caller is at fault, and after a call
+    that may have been billed only where the hold covers both."""
+    fault = trial.fault
+    if fault is None or fault.code == "upstream_refused":
+        return False
+    if fault.code == "upstream_authentication" and trial.with_callers_key:
+        return False
+    return trial.unbilled or ladder.doubt_covered
+
+
+async def _call(
+    climber: Climber,
+    name: str,
+    make: Callable[[], Trial],
+    gate: Reply,
+    book: list[Attempt],
+    *,
+    spare: bool,
+) -> Trial:
+    """One model called, and called again after faults that may pass, with growing pauses.
+
+    With somebody to `spare` a provider that asks for a pause gets it, and is not waited for.
+    """
+    provider, watch = climber.providers[name], climber.watches[name]
+    trial = make()
+    for retry in range(provider.traits.max_retries + 1):
+        number = watch.enter()
+        if number is None:
+            trial.fault = trial.fault or watch.left_alone()
+            break
+        if retry:
+            trial = make()
         if isinstance(gate, HeldReply):
             gate.events.clear()
+        try:
+            await trial.run(provider, gate, climber.clock, book)
+        finally:
+            watch.leave(number, trial.fault, ended=trial.ended)
+        pause = _pause(provider, trial.fault, retry, climber.random)
+        asked_to_wait = trial.fault is not None and trial.fault.retry_after_s is not None
+        if pause is None or gate.committed or (spare and asked_to_wait):
+            break
+        await climber.clock.sleep(pause)
     return trial
 
 
@@ -191,7 +237,21 @@ async def _keep(
         saved_nano_usd=saved.nano_usd,
         full_nano_usd=saved.full_nano_usd,
         reference_priced=saved.at_reference_prices,
+        notices=tuple(_stand_ins(decision.ladder, answered_by, book)),
     )
+
+
+def _stand_ins(ladder: Ladder, answered_by: Attempt, book: list[Attempt]) -> Iterator[str]:
+    """Who did not answer because its provider fails."""
+    for index, rung in enumerate(ladder.rungs[: answered_by.rung]):
+        if all(line.rung != index for line in book):
+            yield f"'{rung.model.name}' was not asked: provider '{rung.model.provider}' is failing."
+    asked = ladder.rungs[answered_by.rung].model
+    if answered_by.model is not asked:
+        yield (
+            f"'{answered_by.model.name}' answered in place of '{asked.name}':"
+            f" provider '{asked.provider}' is failing."
+        )
 
 
 def _refusal(fault: ProviderError) -> Refusal:

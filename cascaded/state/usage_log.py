@@ -159,7 +159,7 @@ class UsageLog:
                 decision.domain,
                 decision.complexity,
                 decision.warnings,
-                decision.notices,
+                outcome.notices,
                 decision.hold.id if decision.hold else None,
                 status,
                 scope,

@@ -8,7 +8,8 @@ class ProviderError(Exception):
 
     `code` is one of `upstream_connect`, `upstream_timeout`, `upstream_reset`,
     `upstream_rate_limited`, `upstream_overloaded`, `upstream_server_error`, `upstream_refused`
-    (a 4xx about the request), `upstream_authentication`, `upstream_garbage`.
+    (a 4xx about the request), `upstream_authentication`, `upstream_garbage`; or
+    `upstream_unavailable` for one that is not asked at all.
     """
 
     def __init__(

@@ -71,6 +71,13 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Model
     threshold: float = 0.0
+    fallbacks: tuple[Model, ...] = ()
+    """Who answers in the model's place, the first that can, while its provider fails."""
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The model, then its fallbacks."""
+        return (self.model, *self.fallbacks)
 
 
 StreamMode = Literal["auto", "stream", "buffer"]
@@ -90,3 +97,6 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     top_retries: int = 2
     """How often the last rung is asked again when its answer fails (0 to 2)."""
     stream_mode: StreamMode = "auto"
+    doubt_covered: bool = True
+    """Whether the hold covers every model of a rung. Else it covers the dearest of each, and a
+    fallback is not asked after a call that may have been billed."""

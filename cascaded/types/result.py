@@ -81,6 +81,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What the strongest rung would have cost for the answer."""
     reference_priced: bool = False
     """The saving is at reference prices, because the models themselves are free."""
+    notices: tuple[str, ...] = ()
+    """What the caller must be told of who answered."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,6 +100,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Nano-dollars left in the user's own tightest budget; `None` where there is none."""
         own = (view for view in self.left if view.scope == "user" and view.window is not None)
         return min((view.remaining for view in own if view.remaining is not None), default=None)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Everything that the caller must be told."""
+        told = self.end.notices if isinstance(self.end, Result) else ()
+        return (*self.decision.notices, *told) if told else self.decision.notices
 
     @property
     def total_nano_usd(self) -> int:

@@ -144,7 +144,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "overhead_ms": _ms(outcome.overhead_ns),
         "input_tokens": result.answered_by and result.answered_by.usage.input_tokens,
         "output_tokens": result.answered_by and result.answered_by.usage.output_tokens,
-        "notices": list(decision.notices),
+        "notices": list(outcome.notices),
     }
 
 
@@ -177,8 +177,8 @@ def headers(outcome: Outcome, result: Result) -> dict[str, str]:
     if decision.ladder and len(decision.ladder.rungs) > 1:
         draft, _ = _draft_and_verifier(outcome)
         told["x-cascaded-draft-accepted"] = str(draft is not None and draft.accepted).lower()
-    if decision.notices:
-        told["x-cascaded-notice"] = "; ".join(decision.notices)
+    if outcome.notices:
+        told["x-cascaded-notice"] = "; ".join(outcome.notices)
     return told
 
 

@@ -10,8 +10,10 @@ from collections.abc import Awaitable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from cascaded.pipeline.run import run
+from cascaded.policy.outages import Thresholds
 from cascaded.policy.pricing import cost
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
@@ -29,12 +31,15 @@ from tests.support.fakes import (
 from tests.support.upstream import Says
 
 NAMES = ("cheap", "middle", "strong")
+SPARE = "spare"
+SPEAKERS = (*NAMES, SPARE)
 WORDS = {
     "cheap": "Cheap says that it is Paris.",
     "middle": "Middle says that it is Paris.",
     "strong": "Strong says that it is Paris.",
+    "spare": "Spare says that it is Paris.",
 }
-REFUSALS = {name: f"I'm sorry, but I can't help with that. ({name})" for name in NAMES}
+REFUSALS = {name: f"I'm sorry, but I can't help with that. ({name})" for name in SPEAKERS}
 
 
 @st.composite
@@ -62,12 +67,25 @@ def test_books_and_words(data: st.DataObject) -> None:
         strict=data.draw(st.booleans()),
         stream_mode=data.draw(st.sampled_from(["auto", "stream", "buffer"])),
     )
-    world = World(climbed, cancel_stops_billing=data.draw(st.booleans()))
-    for name in names:
+    spare = (model(SPARE, data.draw(st.sampled_from([1, 20]))),)
+    climbed = replace(
+        climbed,
+        rungs=tuple(
+            replace(rung, fallbacks=spare if data.draw(st.booleans()) else ())
+            for rung in climbed.rungs
+        ),
+    )
+    world = World(
+        climbed,
+        cancel_stops_billing=data.draw(st.booleans()),
+        thresholds=Thresholds(failures=data.draw(st.sampled_from([0, 1, 2]))),
+    )
+    for name in (*names, SPARE):
         world.provider.on(name, *data.draw(st.lists(scripts(name), min_size=1, max_size=3)))
     reply = Collected(data.draw(st.none() | st.integers(0, 8)))
     cancel_after = data.draw(st.none() | st.integers(1, 30))
-    asked = request(stream=data.draw(st.booleans()), max_tokens=50)
+    cap = data.draw(st.sampled_from([None, 1_000_000, 2_000_000, 4_000_000]))
+    asked = request(stream=data.draw(st.booleans()), max_tokens=50, max_cost_nano_usd=cap)
     asyncio.run(_run(world, asked, reply, cancel_after))
 
     spend = world.ledger.spend()
@@ -75,9 +93,12 @@ def test_books_and_words(data: st.DataObject) -> None:
     [outcome] = world.sink.outcomes
     assert spend["posted"] + spend["unknown"] == outcome.total_nano_usd
     assert len(outcome.attempts) == len(world.provider.calls)
+    hold = outcome.decision.hold
+    if hold is not None:
+        assert outcome.total_nano_usd <= hold.nano_usd
     for attempt in outcome.attempts:
         assert attempt.cost_nano_usd >= _least_bill(attempt)
-    speakers = {name for name in NAMES if name in reply.text.lower()}
+    speakers = {name for name in SPEAKERS if name in reply.text.lower()}
     assert len(speakers) <= 1, "two models' words in one answer"
     if isinstance(outcome.end, Result):
         answered_by = outcome.end.answered_by

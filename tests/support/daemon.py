@@ -41,6 +41,7 @@ connect_timeout_s = 0.5
 first_token_timeout_s = 0.6
 idle_timeout_s = 0.6
 total_timeout_s = 1.5
+breaker_failures = 0
 logprobs = true
 
 [models.cheap]

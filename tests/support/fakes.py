@@ -15,8 +15,10 @@ from cascaded.pipeline.order import Parts, stages
 from cascaded.pipeline.rules import Rulebook, Rules
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
+from cascaded.pipeline.watch import Watch
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook
+from cascaded.policy.outages import NEVER, State, Thresholds
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Call, Directory, Guardrail, Provider, ProviderTraits
@@ -283,6 +285,8 @@ class World:
         provider: Any = None,
         ledger: Any = None,
         limits_for: LimitsFor | None = None,
+        providers: dict[str, Provider] | None = None,
+        thresholds: Thresholds = NEVER,
         **traits: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -290,15 +294,17 @@ class World:
         self.ledger = ledger or DurableLedger.in_memory()
         self.sink = Recorded()
         self.audit = Audited()
-        models = {rung.model.name: rung.model for rung in climbed.rungs}
+        models = {one.name: one for rung in climbed.rungs for one in rung.models}
         self.book = ModelBook(
             models=models,
             ladders={climbed.name: climbed},
             aliases={"auto": "cascade/" + climbed.name},
             undeclared=lambda _: None,
+            fallbacks={rung.model.name: rung.fallbacks for rung in climbed.rungs},
         )
         vocabularies = Vocabularies()
-        providers: dict[str, Provider] = {"fake": self.provider}
+        providers = providers or {"fake": self.provider}
+        self.told: list[tuple[str, State]] = []
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
@@ -321,6 +327,10 @@ class World:
             ),
             climber=Climber(
                 providers=providers,
+                watches={
+                    name: Watch(name, thresholds, self.clock, lambda: 0.5, self._tell)
+                    for name in providers
+                },
                 vocabularies=vocabularies,
                 clock=self.clock,
                 random=lambda: 0.5,
@@ -329,6 +339,9 @@ class World:
             audit=self.audit,
             sink=self.sink,
         )
+
+    def _tell(self, provider: str, state: State, retry_after_s: float) -> None:
+        self.told.append((provider, state))
 
 
 class NoOverrides:

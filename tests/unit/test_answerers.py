@@ -30,6 +30,10 @@ free = true
 """
 
 
+def tell(*_: object) -> None:
+    """Nobody listens."""
+
+
 @pytest.fixture
 def ca(tmp_path: Path) -> Path:
     file = tmp_path / "ca.pem"
@@ -39,10 +43,12 @@ def ca(tmp_path: Path) -> Path:
 
 def test_an_upstream_is_the_same_until_something_of_it_changes(ca: Path) -> None:
     text = UPSTREAM.replace("{ca}", str(ca))
-    first = make_answerers(parse(text, KEY="one-key-of-mine"), FakeClock(), {}, 1)
+    first = make_answerers(parse(text, KEY="one-key-of-mine"), FakeClock(), {}, 1, tell)
 
     def again(text: str = text, key: str = "one-key-of-mine") -> bool:
-        return make_answerers(parse(text, KEY=key), FakeClock(), first, 2)["up"] is first["up"]
+        return (
+            make_answerers(parse(text, KEY=key), FakeClock(), first, 2, tell)["up"] is first["up"]
+        )
 
     assert again()
     assert again(text + "[aliases]\nother = 'm'\n")
@@ -53,15 +59,15 @@ def test_an_upstream_is_the_same_until_something_of_it_changes(ca: Path) -> None
     config = parse(text, KEY="one-key-of-mine")
     ca.unlink()
     with pytest.raises(StartError, match="ca_file"):
-        make_answerers(config, FakeClock(), first, 2)
+        make_answerers(config, FakeClock(), first, 2, tell)
 
 
 def test_a_changed_embedded_model_runs_beside_the_former(tmp_path: Path) -> None:
     config = parse(EMBEDDED, XDG_RUNTIME_DIR=str(tmp_path))
-    first = make_answerers(config, FakeClock(), {}, 1)
-    assert make_answerers(config, FakeClock(), first, 2) == first
+    first = make_answerers(config, FakeClock(), {}, 1, tell)
+    assert make_answerers(config, FakeClock(), first, 2, tell) == first
     changed = parse(EMBEDDED.replace("threads = 1", "threads = 2"), XDG_RUNTIME_DIR=str(tmp_path))
-    other = make_answerers(changed, FakeClock(), first, 2)
+    other = make_answerers(changed, FakeClock(), first, 2, tell)
     providers: list[Any] = [each["embedded"].provider for each in (first, other)]
     sockets = [one._served["smollm2-135m-instruct"].place.socket for one in providers]
     assert [one.name for one in sockets] == ["embedded-0.sock", "embedded-2-0.sock"]

@@ -18,7 +18,7 @@ def measure(vocabularies: Vocabularies, offload: Offload, max_prompt_bytes: int)
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         assert decision.ladder is not None
         # Models differ in their vocabulary, and by name in what an image costs.
-        models = tuple(rung.model for rung in decision.ladder.rungs)
+        models = tuple(model for rung in decision.ladder.rungs for model in rung.models)
         messages = bytes(request.fields["messages"])
         tools = bytes(request.fields["tools"]) if "tools" in request.fields else None
 

@@ -9,7 +9,7 @@ from cascaded.policy.pricing import output_bound, plan
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.limits import Choice
-from cascaded.types.model import Ladder
+from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.request import Request
 from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS, unpriced_members
 
@@ -40,7 +40,7 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
                 default_max_output=min(default_max_output_tokens, cap),
             )
 
-        menu = _menu(ladder, decision, planned)
+        menu = _menu(ladder, decision, planned, cheap_models)
         if isinstance(menu, Refusal):
             return menu
         choices = tuple(_choice(one, request, decision, cheap_models) for one in menu)
@@ -51,22 +51,37 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
 
 
 def _menu(
-    ladder: Ladder, decision: Decision, planned: Callable[[Ladder], Plan | Refusal]
+    ladder: Ladder,
+    decision: Decision,
+    planned: Callable[[Ladder], Plan | Refusal],
+    cheap_models: Set[str],
 ) -> list[Plan] | Refusal:
     """The ladder, begun with preferred models where that fits; for budgets that are nearly used
-    up also its first rung alone, whoever is preferred."""
+    up also with less held for fallbacks, and its first rung alone, whoever is preferred."""
     best = planned(wanted := prefer(ladder, decision.preferred))
     if isinstance(best, Refusal) and wanted is not ladder:
         best = planned(wanted := ladder)
     if isinstance(best, Refusal):
         return best
     menu = [best]
+    if not decision.limits.budgets:
+        return menu
     first = best.ladder.rungs[:1] if wanted is ladder else ladder.rungs[:1]
-    if decision.limits.budgets and best.ladder.rungs != first:
-        cheaper = planned(replace(ladder, rungs=first, top_retries=0))
-        if isinstance(cheaper, Plan):
-            menu.append(cheaper)
-    return menu
+    lesser: list[Ladder] = []
+    if any(rung.fallbacks for rung in wanted.rungs):
+        if best.ladder.doubt_covered:
+            lesser.append(replace(wanted, doubt_covered=False))
+        first = (_cheap(first[0], cheap_models),)
+    if best.ladder.rungs != first:
+        covered = ladder.doubt_covered and not first[0].fallbacks
+        lesser.append(replace(ladder, rungs=first, top_retries=0, doubt_covered=covered))
+    return [best, *(plan for plan in map(planned, lesser) if isinstance(plan, Plan))]
+
+
+def _cheap(rung: Rung, cheap_models: Set[str]) -> Rung:
+    """The rung with those of its fallbacks that may still be asked when little is left."""
+    spare = tuple(model for model in rung.fallbacks if model.name in cheap_models)
+    return replace(rung, fallbacks=spare)
 
 
 def _unbounded(members: str) -> Refusal:
@@ -85,11 +100,19 @@ def _dearer(members: str) -> str:
 def _choice(planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]) -> Choice:
     """The plan as the ledger sees it: its worst cost, and the tokens of its longest path."""
     ladder = planned.ladder
-    longest = [rung.model for rung in ladder.rungs]
+    longest = list(ladder.rungs)
     longest += longest[-1:] * (ladder.top_retries if ladder.checked else 0)
-    tokens = sum(
-        decision.input_tokens + request.choices * output_bound(model, planned.max_output_tokens)
-        for model in longest
+
+    def tokens(model: Model) -> int:
+        bound = output_bound(model, planned.max_output_tokens)
+        return decision.input_tokens + request.choices * bound
+
+    most = sum if ladder.doubt_covered else max
+    cheap = planned.worst_nano_usd == 0 or all(
+        model.name in cheap_models for rung in ladder.rungs for model in rung.models
     )
-    cheap = planned.worst_nano_usd == 0 or all(model.name in cheap_models for model in longest)
-    return Choice(nano_usd=planned.worst_nano_usd, tokens=tokens, cheap=cheap)
+    return Choice(
+        nano_usd=planned.worst_nano_usd,
+        tokens=sum(most(map(tokens, rung.models)) for rung in longest),
+        cheap=cheap,
+    )

@@ -10,6 +10,7 @@ from cascaded.types.limits import Admitted, Caller, Demand, Denial
 from cascaded.types.request import Request
 
 DEGRADED = "A budget is nearly used up: only cheaper models were considered."
+DOUBTED = "A budget is nearly used up: no fallback is asked after a call that may have been billed."
 
 
 def reserve(
@@ -48,7 +49,10 @@ def reserve(
 
 def _taken(decision: Decision, admitted: Admitted) -> Decision:
     plan = decision.menu[admitted.choice]
-    degraded = (DEGRADED,) if admitted.choice > 0 else ()
+    degraded: tuple[str, ...] = ()
+    if admitted.choice > 0:
+        same = plan.ladder.rungs == decision.menu[0].ladder.rungs
+        degraded = (DOUBTED,) if same else (DEGRADED,)
     return replace(
         decision,
         ladder=plan.ladder,

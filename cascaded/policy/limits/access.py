@@ -1,6 +1,7 @@
 """What a tier allows: models, features, the length of answers, escalation."""
 
 from collections.abc import Mapping
+from itertools import zip_longest
 
 import msgspec
 
@@ -55,7 +56,9 @@ def trim_ladder(
     for rung in ladder.rungs:
         why = _why_not(rung.model, tier, profile)
         if why is None:
-            allowed.append(rung)
+            spare = tuple(one for one in rung.fallbacks if not _why_not(one, tier, profile))
+            same = len(spare) == len(rung.fallbacks)
+            allowed.append(rung if same else msgspec.structs.replace(rung, fallbacks=spare))
         else:
             left_out[rung.model.name] = why
     if not allowed:
@@ -64,7 +67,7 @@ def trim_ladder(
     if tier is not None and not tier.escalates and len(allowed) > 1:
         allowed = allowed[:1]
         notices.append(f"Tier '{tier.name}' does not escalate: only the first model is asked.")
-    if len(allowed) < len(ladder.rungs):
+    if any(one is not other for one, other in zip_longest(allowed, ladder.rungs)):
         ladder = msgspec.structs.replace(ladder, rungs=tuple(allowed))
     return Trimmed(ladder=ladder, notices=tuple(notices))
 

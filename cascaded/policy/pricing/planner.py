@@ -7,13 +7,17 @@ from msgspec.structs import replace
 
 from cascaded.policy.pricing.rates import worst_cost
 from cascaded.types.decision import Plan, Refusal
-from cascaded.types.model import Ladder, Model
+from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.money import format_usd
 
 OUTPUT_FLOOR = 256
 """An answer is not cut below this to save money: a truncated answer is worse than a refusal."""
 REASONING_OUTPUT_FLOOR = 1_024
 """The same for models that think before they speak, and may spend the bound on that."""
+
+DOUBT_NOT_COVERED = (
+    "The cost limit leaves no room for a fallback after a call that may have been billed."
+)
 
 
 class _Terms(NamedTuple):
@@ -58,14 +62,18 @@ def plan(
         _tighter(max_cost_nano_usd, ladder.max_cost_nano_usd),
         billed_retries,
     )
-    fitting = tuple(rung for rung in ladder.rungs if _holds(rung.model, terms))
+    fitting = tuple(_with_useful(rung, terms) for rung in ladder.rungs if _holds(rung.model, terms))
     if not fitting:
         return _context_exceeded(ladder, terms)
-    notices = [_left_out(rung.model, terms) for rung in ladder.rungs if rung not in fitting]
+    notices = [
+        _left_out(rung.model, terms) for rung in ladder.rungs if not _holds(rung.model, terms)
+    ]
     if asked_max_output is None:
-        most = max(_sent(rung.model, terms, default_max_output) for rung in fitting)
+        most = max(
+            _sent(model, terms, default_max_output) for rung in fitting for model in rung.models
+        )
         terms = terms._replace(bound=most)
-    if len(fitting) < len(ladder.rungs):
+    if fitting != ladder.rungs:
         ladder = replace(ladder, rungs=fitting)
     planned = _within_cap(ladder, terms)
     if isinstance(planned, Refusal):
@@ -110,18 +118,30 @@ def _holds(model: Model, terms: _Terms) -> bool:
     return terms.input_tokens + _floor(model, terms) <= model.context_window
 
 
+def _with_useful(rung: Rung, terms: _Terms) -> Rung:
+    """The rung with those of its fallbacks that hold the prompt and have a price."""
+    useful = tuple(one for one in rung.fallbacks if one.price is not None and _holds(one, terms))
+    return rung if len(useful) == len(rung.fallbacks) else replace(rung, fallbacks=useful)
+
+
 def _worst(ladder: Ladder, terms: _Terms, bound: int) -> int:
     """Nano-dollars for every rung once, the last one's retries, and what providers may repeat."""
     worst = once = 0
     for rung in ladder.rungs:
-        model = rung.model
-        assert model.price is not None  # checked first
-        sent = _sent(model, terms, bound)
-        once = worst_cost(model.price, terms.input_tokens, sent, terms.choices)
+        once = _worst_once(rung.model, terms, bound)
+        for model in rung.fallbacks:
+            spare = _worst_once(model, terms, bound)
+            once = once + spare if ladder.doubt_covered else max(once, spare)
         worst += once
     if ladder.checked:
         worst += once * ladder.top_retries
     return worst * (1 + terms.billed_retries)
+
+
+def _worst_once(model: Model, terms: _Terms, bound: int) -> int:
+    assert model.price is not None  # checked first
+    sent = _sent(model, terms, bound)
+    return worst_cost(model.price, terms.input_tokens, sent, terms.choices)
 
 
 def _within_cap(ladder: Ladder, terms: _Terms) -> Plan | Refusal:
@@ -143,6 +163,9 @@ def _within_cap(ladder: Ladder, terms: _Terms) -> Plan | Refusal:
 def _lesser_forms(ladder: Ladder) -> Iterator[tuple[Ladder, str]]:
     """The ladder, then ever cheaper ones, each with what the caller is told about it."""
     yield ladder, ""
+    if ladder.doubt_covered and any(rung.fallbacks for rung in ladder.rungs):
+        ladder = replace(ladder, doubt_covered=False)
+        yield ladder, DOUBT_NOT_COVERED
     if ladder.checked:
         for retries in range(ladder.top_retries - 1, -1, -1):
             yield (
@@ -182,7 +205,7 @@ def _least_bound(ladder: Ladder, terms: _Terms) -> int:
     """How far the output bound may be lowered: not at all where the caller set it."""
     if terms.asked is not None:
         return terms.asked
-    return max(_floor(rung.model, terms) for rung in ladder.rungs)
+    return max(_floor(model, terms) for rung in ladder.rungs for model in rung.models)
 
 
 def _lowered(wanted: int, bound: int) -> str:

@@ -21,6 +21,8 @@ class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
     aliases: Mapping[str, str]
     """A name, and the ladder (`cascade/<name>`) or model it stands for. An alias may shadow a
     real model's name; the config check has seen to it that none leads back to itself."""
+    fallbacks: Mapping[str, tuple[Model, ...]] = {}
+    """Who answers in place of a model of that name while its provider fails."""
     undeclared: Callable[[str], Model | None]
     """A model that the config does not name but one of its providers serves."""
 
@@ -35,7 +37,12 @@ class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
         model = self.models.get(target) or self.undeclared(target)
         if model is None:
             return self._unknown(name)
-        return Ladder(name=model.name, rungs=(Rung(model=model),), checked=False)
+        return Ladder(name=model.name, rungs=(self.rung(model),), checked=False)
+
+    def rung(self, model: Model, threshold: float = 0.0) -> Rung:
+        """A rung with the model's fallbacks."""
+        spare = self.fallbacks.get(model.name, ())
+        return Rung(model=model, threshold=threshold, fallbacks=spare)
 
     def names(self) -> list[str]:
         """Everything that may be asked for by name, sorted."""
