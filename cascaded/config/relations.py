@@ -231,7 +231,7 @@ class _Relations:
     def _check_fallback(self, path: KeyPath, model: Model) -> None:
         for index, name in enumerate(model.fallback):
             at = (*path, "fallback", index)
-            if name == path[-1] or name in model.fallback[:index]:
+            if name == path[-1]:
                 self._report.add(at, f"{shown(name)} has been asked by then", "another model")
             elif name not in self._models:
                 self._unknown(at, name, self._models, "models")
