@@ -13,12 +13,12 @@ from msgspec.structs import replace
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
 from cascaded.pipeline.rules import Rulebook, Rules
-from cascaded.policy.access.identity import MAX_ID_BYTES
 from cascaded.policy.limits import changed_limits, excess, limits_for
 from cascaded.ports import Audit, Ledger, Offload
 from cascaded.state.overrides import MAX_LIMITS, MAX_TIERS, StoredOverrides
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
+from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.limits import Caller, Limits, Scope
 from cascaded.types.overrides import GLOBAL_ID, Overrides
 from cascaded.types.quotas import Quotas
@@ -264,8 +264,8 @@ def _place(incoming: Incoming) -> tuple[Scope, str]:
     scope, id = incoming.http.match_info["scope"], incoming.http.match_info["id"]
     if scope not in get_args(Scope):
         raise WireError(f"scope must be one of {', '.join(get_args(Scope))}", "scope")
-    if not id.isprintable() or not 0 < len(id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES:
-        raise WireError(f"the id has 1 to {MAX_ID_BYTES} bytes of printable text", "id")
+    if not is_id(id):
+        raise WireError(f"the id has {ID_WORDS}", "id")
     if (scope == "global") != (id == GLOBAL_ID):
         raise WireError(f"the id of scope global is {GLOBAL_ID}, and of no other", "id")
     return cast("Scope", scope), id

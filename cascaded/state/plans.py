@@ -11,11 +11,11 @@ from msgspec.structs import replace
 
 from cascaded.ports import Clock, Directory
 from cascaded.types.errors import PlansUnreadError
+from cascaded.types.ids import is_id
 from cascaded.types.money import MoneyError, parse_usd, to_usd
 from cascaded.types.plans import Plan, PlanRow
 from cascaded.types.profile import BudgetConfig, UserProfile
 
-MAX_ID_BYTES = 256
 MEMOISED_USERS = 65_536
 NS_PER_S = 1_000_000_000
 RETRY_S = 1.0
@@ -214,7 +214,7 @@ class _Reading:
         if user_id is None:
             self.oddities["null_user"] += 1
             return None
-        if not 0 < len(user_id.encode()) <= MAX_ID_BYTES or not user_id.isprintable():
+        if not is_id(user_id):
             self.oddities["invalid_user"] += 1
             return None
         return user_id

@@ -209,9 +209,7 @@ class ProfileManager:
 
 
 def _checked(item: Item) -> Item:
-    """Raises `ValueError` for what no call could work with, and ids that cannot be told."""
-    if not item.id.isprintable():
-        raise ValueError("an id must be printable text")
+    """Raises `ValueError` for what no call could work with."""
     zone = _zone(item)
     # Where the system knows no zones at all, the ledger's own list is the judge.
     known = available_timezones() if zone is not None and zone != "UTC" else set()

@@ -13,12 +13,12 @@ import msgspec
 from cascaded.ports import Store
 from cascaded.state.log_rows import VERSION, body, checked_limit
 from cascaded.types.errors import ConflictError, RowsError, StoreError, StoreFullError
+from cascaded.types.ids import is_id
 from cascaded.types.kept import Expected, Kept, Page
 
 MAX_ROWS = 2_000_000
 """Of all kinds together."""
 MAX_ROW_BYTES = 32 * 1024
-MAX_ID_BYTES = 256
 META = b"m"
 
 
@@ -27,7 +27,7 @@ class Named(Protocol):
 
     @property
     def id(self) -> str:
-        """It, in at most `MAX_ID_BYTES`."""
+        """It, as `is_id` wants it."""
         ...
 
 
@@ -100,7 +100,7 @@ class Shelf(Generic[Item]):
 
     def page(self, *, limit: int, after: str | None = None) -> Page[Item]:
         """Rows by id. Raises `ValueError` for a limit that is none."""
-        if after is not None and not _is_id(after):
+        if after is not None and not is_id(after):
             raise ValueError("after must be the id that the last page ended with")
         start = self._kind if after is None else self._key(after) + b"\0"
         end = bytes([self._kind[0] + 1])
@@ -165,7 +165,7 @@ class Shelf(Generic[Item]):
         raise ConflictError("version_conflict", f"{id!r} {now}, not at {expected}: read it again")
 
     def _row(self, id: str) -> Kept[Item] | None:
-        if not _is_id(id):
+        if not is_id(id):
             return None
         (value,) = self._store.get_many([self._key(id)])
         return None if value is None else self._decoded(value)
@@ -182,11 +182,7 @@ class Shelf(Generic[Item]):
         return 0 if value is None else int.from_bytes(body(value), "big")
 
     def _key(self, id: str) -> bytes:
-        return self._kind + id.encode("utf-8", "surrogatepass")
-
-
-def _is_id(id: str) -> bool:
-    return 0 < len(id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
+        return self._kind + id.encode()
 
 
 def _row(version: int, data: bytes = b"") -> bytes:

@@ -12,13 +12,12 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.limits import Enforcement, Method
 from cascaded.types.money import parse_usd, to_usd
 from cascaded.types.quotas import NS_PER_S, UNSET, OwnQuotas, Quotas, merged
 from cascaded.types.tiers import TIER_PRESETS, Feature, TierConfig, matches
 
-MAX_ID_BYTES = 256
-"""Of an id in UTF-8: what the ledger keeps."""
 MAX_WORDS = 100
 """Entries of a list: roles, models, tags."""
 MAX_RATE = 2**32 - 1
@@ -411,8 +410,8 @@ def _quotas(config: BudgetConfig | RateLimitConfig | None) -> Quotas:
 
 
 def _check_id(name: str, id: str) -> None:
-    if not 0 < len(id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES:
-        raise ValueError(f"{name} must have 1 to {MAX_ID_BYTES} bytes")
+    if not is_id(id):
+        raise ValueError(f"{name} must have {ID_WORDS}")
 
 
 def _keep_money(owner: msgspec.Struct, name: str) -> None:

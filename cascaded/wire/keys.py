@@ -2,13 +2,13 @@
 
 import msgspec
 
+from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.keys import IssuedKey
 from cascaded.wire.money import moment
 from cascaded.wire.money import read as read_body
 from cascaded.wire.openai_chat import WireError
 
 MAX_NAME_CHARS = 128
-MAX_ID_BYTES = 256
 MAX_LIFE_S = 10 * 366 * 86_400
 
 
@@ -35,8 +35,8 @@ def read_issue(body: bytes) -> IssueRequest:
         raise WireError(f"name has 1 to {MAX_NAME_CHARS} printable characters", "name")
     for field in ("user_id", "organization_id", "workspace_id"):
         id = getattr(asked, field)
-        if id is not None and not (id.isprintable() and 0 < len(id.encode()) <= MAX_ID_BYTES):
-            raise WireError(f"{field} has 1 to {MAX_ID_BYTES} bytes of printable text", field)
+        if id is not None and not is_id(id):
+            raise WireError(f"{field} has {ID_WORDS}", field)
     if asked.expires_in_s is not None and not 0 < asked.expires_in_s <= MAX_LIFE_S:
         raise WireError(f"expires_in_s is from 1 to {MAX_LIFE_S}", "expires_in_s")
     return asked

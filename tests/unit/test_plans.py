@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascaded.state import plans as plans_module
-from cascaded.state.plans import MAX_ID_BYTES, PlannedUsers, PlanRules, Plans, Take
+from cascaded.state.plans import PlannedUsers, PlanRules, Plans, Take
 from cascaded.types.errors import PlansUnreadError
+from cascaded.types.ids import MAX_ID_BYTES
 from cascaded.types.plans import Plan, PlanRow
 from cascaded.types.profile import (
     BudgetConfig,

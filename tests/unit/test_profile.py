@@ -113,6 +113,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({}, "user_id"),
     ({"user_id": ""}, "length >= 1"),
     ({"user_id": "é" * 200}, "1 to 256 bytes"),
+    ({"user_id": "a\nb"}, "printable"),
     ({"user_id": "u", "teir": "pro"}, "unknown field `teir`"),
     ({"user_id": "u", "budget_overrides": {"daily": "-1"}}, "below zero"),
     ({"user_id": "u", "budget_overrides": {"daily": "NaN"}}, "not a finite amount"),

@@ -206,7 +206,6 @@ class TestWriting:
         ("profile", "why"),
         [
             (replace(ALICE, tier="gold"), "no tier 'gold'; there are: free, pro"),
-            (replace(ALICE, user_id="a\nb"), "printable"),
             (replace(ALICE, metadata={"a": "x" * 9000}), "metadata has more than 8192 bytes"),
             (replace(ALICE, guardrails={"a": "x" * 40_000}), "at most 32768 are kept"),
             (

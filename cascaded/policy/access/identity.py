@@ -5,12 +5,10 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.decision import Refusal
+from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.limits import Caller
 from cascaded.types.profile import UserProfile
 from cascaded.types.request import Claims, Principal
-
-MAX_ID_BYTES = 256
-"""Of an id in UTF-8, a tag's with its name: what the ledger keeps."""
 
 MAX_QUOTED_CHARS = 64
 NOTHING_CLAIMED = Claims()
@@ -77,11 +75,11 @@ def _fault(caller: Caller, rules: AccessRules, *, known: bool) -> Caller | Refus
         caller.run_id,
         *(f"{name}={value}" if value else "" for name, value in caller.tags),
     )
-    if any(one is not None and not 0 < _bytes(one) <= MAX_ID_BYTES for one in ids):
+    if any(one is not None and not is_id(one) for one in ids):
         return Refusal(
             code="invalid_request",
             message="Ids of users, organisations, workspaces, teams and runs, and tags as"
-            f" name=value, have 1 to {MAX_ID_BYTES} bytes.",
+            f" name=value, have {ID_WORDS}.",
         )
     if caller.tier is not None and caller.tier not in rules.tiers:
         return Refusal(
@@ -101,7 +99,3 @@ def _fault(caller: Caller, rules: AccessRules, *, known: bool) -> Caller | Refus
 
 def _or(claimed: str | None, owned: str | None) -> str | None:
     return owned if claimed is None else claimed
-
-
-def _bytes(one: str) -> int:
-    return len(one.encode("utf-8", "surrogatepass"))
