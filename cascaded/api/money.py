@@ -104,7 +104,9 @@ class Desk:
         decision = await self._amount(incoming, asked)
         if isinstance(decision, Refusal):
             return error_response(decision, incoming.request_id)
-        key = _idempotency(incoming)
+        caller = decision.caller
+        assert caller is not None
+        key = _idempotency(incoming, caller)
         if isinstance(key, Refusal):
             return error_response(key, incoming.request_id)
         if len(self._holds) >= MAX_OUTSIDE_HOLDS:
@@ -114,8 +116,6 @@ class Desk:
                 retry_after_s=1,
             )
             return error_response(full, incoming.request_id)
-        caller = decision.caller
-        assert caller is not None
         answer = self._ledger.admit(
             Demand(
                 menu=decision.choices,
@@ -151,7 +151,7 @@ class Desk:
         Of a hold that was charged meanwhile, because it expired or the daemon ended, it is what
         its owner knows better."""
         asked = money.read(incoming.body, money.SettleRequest)
-        cost = None if is_absent(asked.cost) else parse_amount(asked.cost, "cost")
+        cost = None if is_absent(asked.cost) else money.call_cost(asked.cost)
         held = self._claim(incoming, asked.hold)
         if isinstance(held, Refusal):
             return error_response(held, incoming.request_id)
@@ -340,11 +340,12 @@ def _choice(asked: money.ReserveRequest) -> Choice:
         raise WireError(f"tokens must be from 0 to {money.MAX_TOKENS}", "tokens")
     if not 0 < asked.expires_in_s <= money.HOLD_TTL_MAX_S:
         raise WireError(f"expires_in_s must be at most {money.HOLD_TTL_MAX_S:g}", "expires_in_s")
-    return Choice(nano_usd=parse_amount(asked.cost, "cost"), tokens=asked.tokens, cheap=True)
+    return Choice(nano_usd=money.call_cost(asked.cost), tokens=asked.tokens, cheap=True)
 
 
-def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | Refusal | None:
-    """Hashes of the key, which is its principal's own, and of the body."""
+def _idempotency(incoming: Incoming, caller: Caller) -> tuple[bytes, bytes] | Refusal | None:
+    """Hashes of the key, which is its principal's own, and of what is asked and for whom: a header
+    may say that, too."""
     key = incoming.http.headers.get("Idempotency-Key")
     if key is None:
         return None
@@ -355,7 +356,7 @@ def _idempotency(incoming: Incoming) -> tuple[bytes, bytes] | Refusal | None:
             param="Idempotency-Key",
         )
     owned = f"{incoming.principal.id}\n{key}".encode()
-    return _hash(owned), _hash(incoming.body)
+    return _hash(owned), _hash(f"{caller.user_id}\n".encode() + incoming.body)
 
 
 def _hash(data: bytes) -> bytes:

@@ -14,7 +14,8 @@ from cascaded.types.limits import (
     Receipt,
     Scope,
 )
-from cascaded.wire.native import Amount, Who, usd
+from cascaded.types.money import NANO_PER_USD
+from cascaded.wire.native import Amount, Who, parse_amount, usd
 from cascaded.wire.openai_chat import ABSENT, WireError
 
 NS_PER_S = 1_000_000_000
@@ -23,6 +24,9 @@ HOLD_TTL_MAX_S = 86_400.0
 SCOPES_MAX = 32
 """With the seven kinds of windows, what one record takes."""
 MAX_TOKENS = 100_000_000
+MAX_CALL_USD = 10_000
+"""What one call may cost at most. More is a slip of the unit, or somebody who wants to fill
+counters that are also others'."""
 
 T = TypeVar("T")
 
@@ -74,6 +78,14 @@ def read(body: bytes, shape: type[T]) -> T:
         return msgspec.json.decode(body, type=shape)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from None
+
+
+def call_cost(cost: Amount) -> int:
+    """What one call costs, in nano-dollars. Raises `WireError`."""
+    nano_usd = parse_amount(cost, "cost")
+    if nano_usd > MAX_CALL_USD * NANO_PER_USD:
+        raise WireError(f"cost: no call costs more than {MAX_CALL_USD} US dollars", "cost")
+    return nano_usd
 
 
 def moment(ns: int | None) -> str | None:

@@ -223,8 +223,48 @@ class TestOutsideCalls:
             twice = http.post("/release", json={"hold": hold})
             assert (twice.status_code, twice.json()["error"]["code"]) == (404, "not_found")
 
+    def test_the_same_key_is_of_no_use_to_another_user(self, limited: Daemon) -> None:
+        """Whose call it is may stand in a header: the same body is another request then."""
+        with limited.http() as http:
+
+            def reserve(user: str) -> Any:
+                headers = {"Idempotency-Key": "order-18", "X-User-ID": user}
+                return http.post("/reserve", json={"cost": "0.01"}, headers=headers)
+
+            held = reserve("outside").json()
+            assert reserve("outside").json() == held
+            other = reserve("shadowed")
+            assert (other.status_code, other.json()["error"]["code"]) == (
+                409,
+                "idempotency_conflict",
+            )
+            assert http.post("/release", json={"hold": held["hold"]}).status_code == 200
+
+    def test_no_settlement_can_fill_the_counters_of_others(self, limited: Daemon) -> None:
+        """All callers share some counters, and those hold 2**63 nano-dollars."""
+        with limited.http() as http:
+            body = {"cost": "0.01", "user_id": "outside"}
+            hold = http.post("/reserve", json=body).json()["hold"]
+            huge = http.post("/settle", json={"hold": hold, "cost": "10000.01"})
+            assert (huge.status_code, huge.json()["error"]["param"]) == (400, "cost")
+            assert "10000" in huge.json()["error"]["message"]
+            assert http.post("/release", json={"hold": hold}).status_code == 200, "it is still open"
+
     @pytest.mark.parametrize(
-        "cost", ["-1", "NaN", "1e400", '"0.0000000001"', "true", "[]", '"x"', '""', "null"]
+        "cost",
+        [
+            "-1",
+            "NaN",
+            "1e400",
+            "10000.000000001",
+            "9223372036.854775807",
+            '"0.0000000001"',
+            "true",
+            "[]",
+            '"x"',
+            '""',
+            "null",
+        ],
     )
     def test_bad_money_changes_nothing(self, limited: Daemon, cost: str) -> None:
         before = limited.spend
