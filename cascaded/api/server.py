@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_urldispatcher import AbstractResource
 from msgspec.structs import replace
 
@@ -141,13 +141,23 @@ def application(current: Current, routes: Sequence[Route]) -> web.Application:
             if not route.foreign:
                 handler = _speaking(current, handler)
             if route.view:
-                app.router.add_get(prefix + route.path, handler)
+                app.router.add_get(prefix + route.path, handler, expect_handler=_go_on)
             else:
-                app.router.add_route(route.method, prefix + route.path, handler)
+                app.router.add_route(
+                    route.method, prefix + route.path, handler, expect_handler=_go_on
+                )
     known = tuple(app.router.resources())
     nothing = partial(_nothing_here, current, known)
-    app.router.add_route("*", "/{path:.*}", _speaking(current, nothing))
+    app.router.add_route("*", "/{path:.*}", _speaking(current, nothing), expect_handler=_go_on)
     return app
+
+
+async def _go_on(http: web.Request) -> None:
+    """Tell a caller who waits for it to send the body. Whatever else is expected is not looked at,
+    as RFC 9110 (10.1.1) allows."""
+    if http.headers["Expect"].lower() == "100-continue" and http.version == HttpVersion11:
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        http.writer.output_size = 0  # of the answer, which is still to come
 
 
 def _speaking(current: Current, handler: Handler) -> Handler:

@@ -1,6 +1,7 @@
 """Upstreams that misbehave, callers that leave, input that is wrong: never a hang, never a leak."""
 
 import json
+import socket
 import threading
 import time
 from typing import Any
@@ -222,6 +223,33 @@ def test_a_large_body_is_refused(daemon: Daemon) -> None:
 
         answer = http.post("/v1/chat/completions", content=drip())
         assert answer.status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("expected", "first"),
+    [
+        (b"100-continue", b"100"),
+        (b"100-Continue", b"100"),
+        (b"a miracle", b"200"),
+        (b"\xff", b"200"),
+    ],
+)
+def test_who_waits_to_send_the_body_is_told_to(
+    daemon: Daemon, upstream: Upstream, expected: bytes, first: bytes
+) -> None:
+    upstream.on("strong", Says(GOOD))
+    body = json.dumps({"model": "strong", "messages": ASK}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: %s\r\n"
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(5)
+        line.connect(daemon.socket)
+        line.sendall(head % expected + b"Content-Length: %d\r\n\r\n" % len(body))
+        told = line.recv(4096) if first == b"100" else b""
+        line.sendall(body)
+        with line.makefile("rb") as rest:
+            told += rest.read()
+    assert told.startswith(b"HTTP/1.1 " + first)
+    assert b"HTTP/1.1 200 OK" in told
 
 
 def test_paths_methods_and_browsers(daemon: Daemon) -> None:
