@@ -21,7 +21,7 @@ from cascaded.types.limits import (
     Receipt,
     Scope,
 )
-from cascaded.types.model import Model
+from cascaded.types.model import Kind, Model
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Outcome
@@ -64,8 +64,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, as a provider receives it."""
 
     model: Model
+    kind: Kind = "chat"
     fields: Mapping[str, msgspec.Raw]
-    """The chat-completions body to send, bounds and model already set."""
+    """The body to send, in the form of its kind, bounds and model already set."""
     stream: bool
     request_id: str
     caller_key: str | None = None

@@ -91,6 +91,7 @@ class JsonLog:
             "request_id": request.id,
             "principal": request.principal.id,
             "user_id": caller.user_id if caller else None,
+            "kind": request.kind,
             "model": request.model,
             "stream": request.stream,
             "status": refused.code if refused else "ok",
@@ -107,6 +108,6 @@ class JsonLog:
         if refused and refused.code != "abandoned":
             line["message"] = refused.message
         if self._prompts:
-            line["messages"] = request.messages
+            line["messages"] = request.messages or request.texts
             line["answer"] = None if isinstance(end, Refusal) else end.answer.text
         self.write("info", "request", **line)

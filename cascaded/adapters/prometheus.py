@@ -10,6 +10,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from cascaded.types.decision import Refusal
+from cascaded.types.model import Kind
 from cascaded.types.money import NANO_PER_USD
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome
@@ -109,7 +110,10 @@ class PrometheusMetrics:
     def __init__(self, spend: Callable[[], dict[str, int]]) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
-            "cascaded_requests", "Calls by how they ended.", ["status"], registry=registry
+            "cascaded_requests",
+            "Calls by how they ended and what was asked.",
+            ["status", "kind"],
+            registry=registry,
         )
         self._turned_away = Counter(
             "cascaded_turned_away",
@@ -163,12 +167,12 @@ class PrometheusMetrics:
         registry.register(_Spend(spend))
         ProcessCollector(registry=registry)
         self._by_model: dict[str, _ModelSeries] = {}
-        self._by_status: dict[str, Counter] = {}
+        self._by_status: dict[tuple[str, Kind], Counter] = {}
 
-    def record(self, request: Request, outcome: Outcome) -> None:  # noqa: ARG002
+    def record(self, request: Request, outcome: Outcome) -> None:
         """See `ports.Sink.record`."""
         end = outcome.end
-        self._status("ok" if not isinstance(end, Refusal) else end.code).inc()
+        self._status("ok" if not isinstance(end, Refusal) else end.code, request.kind).inc()
         self._latency.observe(outcome.elapsed_ns / NS_PER_S)
         self._overhead.observe(outcome.overhead_ns / NS_PER_S)
         for attempt in outcome.attempts:
@@ -226,8 +230,8 @@ class PrometheusMetrics:
             self._by_model[label] = series
         return series
 
-    def _status(self, status: str) -> Counter:
-        series = self._by_status.get(status)
+    def _status(self, status: str, kind: Kind) -> Counter:
+        series = self._by_status.get((status, kind))
         if series is None:
-            series = self._by_status[status] = self.requests.labels(status)
+            series = self._by_status[status, kind] = self.requests.labels(status, kind)
         return series

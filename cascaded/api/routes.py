@@ -42,8 +42,7 @@ DECIDED = (
     "ledger_full",
 )
 """Why a call may be refused before anything is sent."""
-ANSWERED = (
-    "quality_refused",
+ASKED = (
     "abandoned",
     "internal_error",
     "upstream_authentication",
@@ -58,7 +57,9 @@ ANSWERED = (
     "upstream_timeout",
     "call_timeout",
 )
-"""How a call may fail once models are asked."""
+"""How a call may fail once a model is asked."""
+ANSWERED = ("quality_refused", *ASKED)
+"""The same where answers are judged."""
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -76,6 +77,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     """Its `{names}` stand in `parameters`."""
+    deep: bool = False
+    """Whether what stands at its end may have slashes."""
     who: Who
     does: str
     """What it does: the first sentence is its title."""

@@ -59,7 +59,7 @@ ADMINS_ONLY = Refusal(
     message="This route is for administrators: over the Unix socket, the daemon's own user, root,"
     " and the members of the group that access.admin_group names; anywhere, an admin key.",
 )
-View = Callable[["Services", web.Request], web.Response]
+View = Callable[["Services", web.Request], web.Response | Refusal]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +120,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     new_id: Callable[[], str]
     models: Callable[[], list[dict[str, object]]]
     """The rows of `/v1/models`."""
+    model: Callable[[str], dict[str, object] | Refusal]
+    """One of them, by its name."""
     metrics: Callable[[str], tuple[bytes, str]]
     """The scrape's body and content type, for an `Accept` header."""
     metrics_without_key: bool
@@ -140,12 +142,11 @@ def application(current: Current, routes: Sequence[Route]) -> web.Application:
             handler = _handler(current, route)
             if not route.foreign:
                 handler = _speaking(current, handler)
+            path = prefix + (route.path.replace("}", ":.+}") if route.deep else route.path)
             if route.view:
-                app.router.add_get(prefix + route.path, handler, expect_handler=_go_on)
+                app.router.add_get(path, handler, expect_handler=_go_on)
             else:
-                app.router.add_route(
-                    route.method, prefix + route.path, handler, expect_handler=_go_on
-                )
+                app.router.add_route(route.method, path, handler, expect_handler=_go_on)
     known = tuple(app.router.resources())
     nothing = partial(_nothing_here, current, known)
     app.router.add_route("*", "/{path:.*}", _speaking(current, nothing), expect_handler=_go_on)
@@ -420,6 +421,8 @@ def _viewing(
         if isinstance(principal, Refusal):
             return _turn_away(services, principal, request_id)
         response = view(services, http)
+        if isinstance(response, Refusal):
+            return _turn_away(services, response, request_id)
         response.headers["x-request-id"] = request_id
         return response
 
@@ -455,6 +458,12 @@ def metrics(services: Services, http: web.Request) -> web.Response:
 def models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """`/v1/models`: ladders, aliases and models that may be asked for by name."""
     return _json({"object": "list", "data": services.models()})
+
+
+def model(services: Services, http: web.Request) -> web.Response | Refusal:
+    """`/v1/models/{id}`: one of them."""
+    row = services.model(http.match_info["id"])
+    return row if isinstance(row, Refusal) else _json(row)
 
 
 async def _nothing_here(

@@ -69,6 +69,48 @@ class ChatCompletion(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[dict[str, Any], ...]
 
 
+class CompletionBody(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's body; members that are not named here are forwarded unseen."""
+
+    model: str
+    """A model, or an alias of one."""
+    prompt: str | list[str | int | list[int]]
+    """A text, many, or their token ids."""
+    stream: bool | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    best_of: int | None = None
+    suffix: str | None = None
+    user: str | None = None
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's completion; members that are not named here come from the provider."""
+
+    object: str
+    model: str
+    choices: tuple[dict[str, Any], ...]
+
+
+class EmbeddingBody(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's body; members that are not named here are forwarded unseen."""
+
+    model: str
+    """A model, or an alias of one."""
+    input: str | list[str | int | list[int]]
+    """A text, many, or their token ids."""
+    encoding_format: str | None = None
+    dimensions: int | None = None
+    user: str | None = None
+
+
+class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's embeddings; members that are not named here come from the provider."""
+
+    object: str
+    data: tuple[dict[str, Any], ...]
+
+
 class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
     """Why a call was refused. A refused budget or rate tells more: `scope`, `budget_limit`,
     `current_spend`, `reset_time`, `recommendation` …"""

@@ -13,10 +13,11 @@ from aiohttp import web
 
 from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
+from cascaded.api.dialects.openai_texts import OpenAICompletions, OpenAIEmbeddings
 from cascaded.api.openapi import document
 from cascaded.api.people import Ward
-from cascaded.api.routes import ANSWERED, BRACKET, CALL, CLAIMS, DECIDED, Query, Route
-from cascaded.api.server import Services, converse, health, metrics, models, ready
+from cascaded.api.routes import ANSWERED, ASKED, BRACKET, CALL, CLAIMS, DECIDED, Query, Route
+from cascaded.api.server import Services, converse, health, metrics, model, models, ready
 from cascaded.api.shapes import (
     AllLimits,
     Budgets,
@@ -24,7 +25,11 @@ from cascaded.api.shapes import (
     ChatBody,
     ChatCompletion,
     CheckRequest,
+    Completion,
+    CompletionBody,
     Deleted,
+    EmbeddingBody,
+    Embeddings,
     Holds,
     KeptOrganization,
     KeptUser,
@@ -48,6 +53,7 @@ from cascaded.client.results import (
     Held,
     KeyInfo,
     KeyPage,
+    ModelInfo,
     NewKey,
     Readiness,
     Receipt,
@@ -184,6 +190,33 @@ ROUTES: tuple[Route, ...] = (
         answer=ChatCompletion,
         streams=True,
         errors=(*CALL, *DECIDED, *ANSWERED),
+    ),
+    Route(
+        method="POST",
+        path="/completions",
+        who="callers",
+        foreign=True,
+        does="OpenAI's legacy completions, by a model whose provider has them. Members that are not"
+        " named here are forwarded unseen.",
+        serve=lambda now: partial(converse, now, OpenAICompletions()),
+        headers=CLAIMS,
+        body=CompletionBody,
+        answer=Completion,
+        streams=True,
+        errors=(*CALL, *DECIDED, *ASKED),
+    ),
+    Route(
+        method="POST",
+        path="/embeddings",
+        who="callers",
+        foreign=True,
+        does="OpenAI's embeddings, by a model whose provider has them. Members that are not named"
+        " here are forwarded unseen.",
+        serve=lambda now: partial(converse, now, OpenAIEmbeddings()),
+        headers=CLAIMS,
+        body=EmbeddingBody,
+        answer=Embeddings,
+        errors=(*CALL, *DECIDED, *ASKED),
     ),
     Route(
         method="POST",
@@ -521,6 +554,18 @@ ROUTES: tuple[Route, ...] = (
         serve=models,
         answer=Models,
         errors=BRACKET,
+    ),
+    Route(
+        method="GET",
+        path="/models/{id}",
+        deep=True,
+        who="callers",
+        does="One name that may be asked for.",
+        view=True,
+        serve=model,
+        parameters=(Query("id", "Its name; slashes may stand in it as they are."),),
+        answer=ModelInfo,
+        errors=(*BRACKET, "model_not_found"),
     ),
     Route(
         method="GET",

@@ -113,6 +113,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A name that may be asked for."""
 
     id: str
+    object: str = "model"
+    created: int = 0
     owned_by: str = ""
 
 

@@ -13,10 +13,11 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import StartError
 from cascaded.policy.pricing import Catalogue, CatalogueEntry
-from cascaded.policy.routing.book import ModelBook
+from cascaded.policy.routing.book import LADDER_PREFIX, ModelBook
 from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
-from cascaded.types.model import LOCAL_REGION, Ladder, Model, Price, Rung
+from cascaded.types.decision import Refusal
+from cascaded.types.model import KINDS, LOCAL_REGION, Kind, Ladder, Model, Price, Rung
 
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
@@ -74,7 +75,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     """
     for fault in _faults(config, find_price):
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
-    describe = partial(_model, find_price, _regions(config))
+    describe = partial(_model, find_price, _regions(config), _kinds(config))
     models = {name: describe(name, settings) for name, settings in config.models.items()}
     fallbacks = {
         name: tuple(models[spare] for spare in settings.fallback)
@@ -150,8 +151,24 @@ def _regions(config: Config) -> dict[str, str | None]:
     }
 
 
+_KINDS: Mapping[type, frozenset[Kind]] = {
+    schema.OpenAICompatible: KINDS,
+    schema.Embedded: KINDS - {"embedding"},  # its server is started for text alone
+}
+"""What providers have routes for; others only chat."""
+
+
+def _kinds(config: Config) -> dict[str, frozenset[Kind]]:
+    chat: frozenset[Kind] = frozenset({"chat"})
+    return {name: _KINDS.get(type(settings), chat) for name, settings in config.providers.items()}
+
+
 def _model(
-    find_price: FindPrice, regions: Mapping[str, str | None], name: str, settings: schema.Model
+    find_price: FindPrice,
+    regions: Mapping[str, str | None],
+    kinds: Mapping[str, frozenset[Kind]],
+    name: str,
+    settings: schema.Model,
 ) -> Model:
     """A declared model; the catalogue fills in what the config leaves out."""
     upstream_name = settings.upstream_name or name
@@ -171,6 +188,7 @@ def _model(
         context_window=settings.context_window or known.context_window,
         max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
         region=regions.get(settings.provider),
+        kinds=kinds[settings.provider],
         capabilities=known.capabilities if capabilities is None else capabilities,
     )
 
@@ -194,8 +212,23 @@ def _undeclared(
 
 def model_rows(book: ModelBook) -> list[dict[str, object]]:
     """What `/v1/models` lists, in OpenAI's shape."""
-    owners = {name: model.provider for name, model in book.models.items()}
-    return [
-        {"id": name, "object": "model", "created": 0, "owned_by": owners.get(name, "cascaded")}
-        for name in book.names()
-    ]
+    return [_row(name, book.models.get(name)) for name in book.names()]
+
+
+def model_row(book: ModelBook, name: str) -> dict[str, object] | Refusal:
+    """One row, also of a model that is not listed but that can be asked for: its price is known."""
+    found = book.choose(name)
+    if isinstance(found, Refusal):
+        return found
+    model = book.models.get(name)
+    if model is None and name not in book.aliases and not name.startswith(LADDER_PREFIX):
+        model = found.rungs[0].model
+        if model.price is None:
+            return book.unknown(name)
+    return _row(name, model)
+
+
+def _row(name: str, model: Model | None) -> dict[str, object]:
+    """`created` is not known: models are the providers' own."""
+    owner = "cascaded" if model is None else model.provider
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -22,7 +22,7 @@ from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Reload, Upkeep
 from cascaded.config import Config
 from cascaded.daemon.answerers import Answerer, make_answerers, make_vocabularies
-from cascaded.daemon.book import model_book, model_rows, prices_today
+from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
 from cascaded.daemon.plans import KeptPlans, directory
@@ -134,6 +134,7 @@ def make_generation(
         clock=ground.clock,
         new_id=lambda: secrets.token_hex(ID_BYTES),
         models=partial(model_rows, book),
+        model=partial(model_row, book),
         metrics=ground.scrape,
         metrics_without_key=config.server.metrics_without_key,
         log_fault=ground.log.fault,

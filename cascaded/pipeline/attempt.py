@@ -104,12 +104,14 @@ class Trial:
         self.with_callers_key = key is not None
         return Call(
             model=self._model,
+            kind=request.kind,
             fields=upstream_fields(
                 request.fields,
                 self._model,
                 output_bound=None if as_asked else self._bound,
                 stream=request.stream,
                 logprobs=judged and provider.traits.logprobs and not request.wants_logprobs,
+                kind=request.kind,
             ),
             stream=request.stream,
             request_id=request.id,

@@ -1,4 +1,4 @@
-"""Any upstream that speaks OpenAI's chat completions over HTTP, on TCP or on a Unix socket."""
+"""Any upstream that speaks as OpenAI does over HTTP, on TCP or on a Unix socket."""
 
 import asyncio
 import ssl
@@ -15,11 +15,18 @@ from multidict import CIMultiDictProxy
 from cascaded.ports import Call, Clock, Progress, ProviderTraits
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
+from cascaded.types.model import Kind
 from cascaded.types.result import Billing
 from cascaded.types.secret import HIDDEN, Secret
 from cascaded.wire.openai_chat import UpstreamSaidError, WireError, parse_event
+from cascaded.wire.openai_texts import parse_embeddings
 from cascaded.wire.sse import DONE, SseError, SseReader
 
+PATHS: Mapping[Kind, str] = {
+    "chat": "/chat/completions",
+    "completion": "/completions",
+    "embedding": "/embeddings",
+}
 MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_QUOTED_BYTES = 200
@@ -73,7 +80,7 @@ class OpenAICompatible:
         self.traits = traits
         self._endpoint = endpoint
         self._clock = clock
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self._urls = {kind: endpoint.base_url.rstrip("/") + path for kind, path in PATHS.items()}
         self._headers = {"Content-Type": "application/json", **endpoint.headers}
         self._session: aiohttp.ClientSession | None = None
 
@@ -111,7 +118,7 @@ class OpenAICompatible:
             raise self._error("upstream_connect", words, "not_billed") from None
         call.progress.queued = True
         response = await session.post(
-            self._url,
+            self._urls[call.kind],
             data=_Body(msgspec.json.encode(call.fields), call.progress),
             headers=self._headers_for(call),
             proxy=self._endpoint.proxy,
@@ -174,7 +181,8 @@ class OpenAICompatible:
                 size += len(part)
                 if size > limit:
                     raise WireError(f"its answer is longer than {limit} bytes")
-        return parse_event(b"".join(parts), whole=True)
+        body = b"".join(parts)
+        return parse_embeddings(body) if call.kind == "embedding" else parse_event(body, whole=True)
 
     async def _chunks(
         self, response: aiohttp.ClientResponse, patience: "_Patience"

@@ -35,6 +35,7 @@ from cascaded.state.write_behind import Report, WriteBehind
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.limits import BudgetWarning, Caller
+from cascaded.types.model import Kind
 from cascaded.types.records import AttemptRecord, Share, UsagePage, UsageRecord, UsageSummary
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
@@ -82,6 +83,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     saved_nano_usd: int
     attempts: tuple[Attempt, ...]
     elapsed_ns: int
+    kind: Kind
 
 
 class _Tally(msgspec.Struct, array_like=True):
@@ -169,6 +171,7 @@ class UsageLog:
                 saved,
                 outcome.attempts,
                 outcome.elapsed_ns,
+                request.kind,
             )
         )
 
@@ -324,6 +327,7 @@ def _record(finished: _Finished) -> UsageRecord:
         saved_nano_usd=finished.saved_nano_usd,
         elapsed_ns=finished.elapsed_ns,
         overhead_ns=finished.elapsed_ns - sum(attempt.latency_ns for attempt in attempts),
+        kind=finished.kind,
     )
 
 

@@ -17,7 +17,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a provider: a chunk of a stream, or a whole answer."""
 
     raw: bytes
-    """Its JSON in chat-completions form, without SSE framing."""
+    """Its JSON in the form of the call's kind, without SSE framing."""
     whole: bool = False
     """A complete `chat.completion`; a plain call yields exactly one event, and it is whole."""
     has_choices: bool = True

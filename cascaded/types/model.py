@@ -4,6 +4,10 @@ from typing import Literal
 
 import msgspec
 
+Kind = Literal["chat", "completion", "embedding"]
+"""What is asked of a model: to answer a conversation, to continue texts, to embed texts."""
+KINDS: frozenset[Kind] = frozenset({"chat", "completion", "embedding"})
+
 
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Pico-dollars a token (1 USD per million tokens = 1,000,000). `None`: priced as its parent
@@ -64,6 +68,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Where its provider keeps data, in lower case; `None` is not known."""
     capabilities: frozenset[str] = frozenset()
     """Of `tools`, `vision`, `json_schema`, `reasoning`, `audio`, `logprobs`."""
+    kinds: frozenset[Kind] = KINDS
+    """What its provider has a route for."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):

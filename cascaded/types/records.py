@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.types.model import Kind
 from cascaded.types.result import Billing
 
 
@@ -80,6 +81,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     saved_nano_usd: int
     elapsed_ns: int
     overhead_ns: int
+    kind: Kind = "chat"
 
 
 class UsagePage(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from cascaded.types.model import StreamMode
+from cascaded.types.model import Kind, StreamMode
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,10 +69,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     principal: Principal
     model: str
     """As asked: a ladder (`auto`, `cascade/<name>`), an alias or a model's name."""
+    kind: Kind = "chat"
     fields: Mapping[str, msgspec.Raw]
-    """The body in chat-completions form, every member as the caller sent it, byte for byte."""
-    messages: tuple[msgspec.Raw, ...]
+    """The body in the form of its kind, every member as the caller sent it, byte for byte."""
+    messages: tuple[msgspec.Raw, ...] = ()
     """The conversation, each message as sent."""
+    texts: tuple[str | int, ...] = ()
+    """What is to be continued or embedded; a text that came as token ids is their number."""
     stream: bool = False
     include_usage: bool = False
     wants_logprobs: bool = False

@@ -5,12 +5,12 @@ Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from cascaded.types.event import Event, ToolDelta
-from cascaded.types.model import Model
+from cascaded.types.model import Kind, Model
 from cascaded.types.request import Asks
 from cascaded.types.result import Completion
 from cascaded.types.usage import Usage
@@ -25,6 +25,7 @@ MAX_USAGE_TOKENS = 1_000_000_000
 MAX_ERROR_CHARACTERS = 500
 """How much of an upstream's own words about an error is kept."""
 
+T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 ABSENT = msgspec.Raw(b"")
 """Stands for a member that was not sent (msgspec cannot read `Raw | None`)."""
@@ -41,7 +42,9 @@ class WireError(ValueError):
 # --- requests -------------------------------------------------------------------------------
 
 
-class _StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct):
+    """What a stream is to tell besides."""
+
     include_usage: bool | None = None
 
 
@@ -68,7 +71,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
     model: str
     messages: list[msgspec.Raw]
     stream: bool | None = None
-    stream_options: _StreamOptions | None = None
+    stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     n: int | None = None
@@ -118,18 +121,22 @@ def parse_request(body: bytes) -> tuple[ChatRequest, Fields]:
 
     Raises `WireError` naming the member that is wrong.
     """
+    chat, fields = decoded(_read_request, body)
+    _check_bounds(chat)
+    return chat, fields
+
+
+def decoded(reader: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Fields]:
+    """A body as what its reader reads of it and as its raw members. Raises `WireError`."""
     check_text(body)
     try:
-        chat = _read_request.decode(body)
-        fields = _read_fields.decode(body)
+        return reader.decode(body), _read_fields.decode(body)
     except msgspec.ValidationError as error:
         raise WireError(*explain_mistake(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError(f"the body is not valid JSON: {error}") from None
     except RecursionError:
         raise WireError("the body is nested too deeply") from None
-    _check_bounds(chat)
-    return chat, fields
 
 
 def check_text(body: bytes) -> None:
@@ -211,6 +218,7 @@ def upstream_fields(
     output_bound: int | None,
     stream: bool,
     logprobs: bool,
+    kind: Kind = "chat",
 ) -> Fields:
     """The members to send to this model's provider.
 
@@ -223,7 +231,7 @@ def upstream_fields(
         sent.pop("max_tokens", None)
         sent.pop("max_completion_tokens", None)
         # Reasoning models refuse the older name; many compatible servers know only that one.
-        newer = "reasoning" in model.capabilities
+        newer = kind == "chat" and "reasoning" in model.capabilities
         sent["max_completion_tokens" if newer else "max_tokens"] = _raw(output_bound)
     if stream:
         sent["stream"] = _raw(True)
@@ -289,6 +297,8 @@ class _Choice(msgspec.Struct):
     index: int = 0
     delta: _Words | None = None
     message: _Words | None = None
+    text: str | None = None
+    """Of a legacy completion."""
     finish_reason: str | None = None
     logprobs: _Logprobs | None = None
 
@@ -317,7 +327,7 @@ def parse_event(raw: bytes, *, whole: bool) -> Event:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(f"not a chat completion: {error}") from None
     if not is_absent(answer.error):
-        raise UpstreamSaidError(_error_message(answer.error))
+        raise UpstreamSaidError(error_message(answer.error))
     if answer.choices is None and answer.usage is None:
         raise WireError("not a chat completion: it has neither choices nor usage")
     usage = _usage(answer.usage) if answer.usage else None
@@ -335,7 +345,7 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
     return Event(
         raw=raw,
         whole=whole,
-        text=words.content or "",
+        text=words.content or choice.text or "",
         refusal=words.refusal or "",
         reasoning=words.reasoning_content or words.reasoning or "",
         tool_deltas=tuple(
@@ -353,7 +363,8 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
     )
 
 
-def _error_message(error: msgspec.Raw) -> str:
+def error_message(error: msgspec.Raw) -> str:
+    """The upstream's own words, in some of the forms that they come in."""
     try:
         content: Any = msgspec.json.decode(error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

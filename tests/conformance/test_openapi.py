@@ -108,6 +108,8 @@ MESSAGES = [{"role": "user", "content": "What is the capital of France?"}]
 WHOM = {"user_id": "alice", "metadata": {"feature": "x"}}
 GOOD: dict[str, list[dict[str, Any]]] = {
     "/chat/completions": [{"model": "auto", "messages": MESSAGES}],
+    "/completions": [{"model": "cheap", "prompt": ["Once", "Twice"], "n": 2}],
+    "/embeddings": [{"model": "cheap", "input": "Once"}, {"model": "cheap", "input": [[1, 2]]}],
     "/infer": [
         {"query": "Why?", "max_cost": "0.01", **WHOM},
         {"messages": MESSAGES, "model": "strong", "max_tokens": 5, "options": {"temperature": 0}},

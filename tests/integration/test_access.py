@@ -24,6 +24,8 @@ DOORS = CASCADE.replace(
 
 MAY: dict[tuple[str, str], Who] = {
     ("POST", "/chat/completions"): "callers",
+    ("POST", "/completions"): "callers",
+    ("POST", "/embeddings"): "callers",
     ("POST", "/infer"): "callers",
     ("POST", "/check"): "callers",
     ("POST", "/reserve"): "callers",
@@ -74,6 +76,8 @@ MAY: dict[tuple[str, str], Who] = {
     ("HEAD", "/metrics"): "callers",
     ("GET", "/models"): "callers",
     ("HEAD", "/models"): "callers",
+    ("GET", "/models/{id}"): "callers",
+    ("HEAD", "/models/{id}"): "callers",
     ("GET", "/openapi.json"): "callers",
     ("HEAD", "/openapi.json"): "callers",
 }

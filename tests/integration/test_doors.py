@@ -376,7 +376,10 @@ def test_metrics_add_up(upstream: Upstream) -> None:
             assert http.post("/infer", json=body(model="auto")).status_code == 200
         http.post("/infer", json=body(model="cascade/nothing"))
         metrics = scraped(daemon)
-        assert metrics["cascaded_requests_total"] == {("ok",): 2, ("model_not_found",): 1}
+        assert metrics["cascaded_requests_total"] == {
+            ("ok", "chat"): 2,
+            ("model_not_found", "chat"): 1,
+        }
         attempts = metrics["cascaded_attempts_total"]
         assert attempts["cheap", "answered"] == 2
         assert attempts["strong", "answered"] == 1

@@ -174,7 +174,8 @@ def upstream_server(upstream: U) -> Iterator[U]:
     @asynccontextmanager
     async def serve(_: asyncio.Event) -> AsyncIterator[U]:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", upstream.handle)
+        for path in ("/chat/completions", "/completions", "/embeddings"):
+            app.router.add_post("/v1" + path, upstream.handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,7 +1,9 @@
 """A scripted upstream that speaks chat completions over real HTTP, and keeps its own bill."""
 
 import asyncio
+import base64
 import json
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,7 +121,7 @@ class Upstream:
                 self.billed_output_tokens += behaviour.output_tokens
                 if stream:
                     return await self._stream(request, body, behaviour)
-                return web.json_response(whole(body, behaviour))
+                return web.json_response(_WHOLE.get(request.path, whole)(body, behaviour))
             case Fails():
                 return web.Response(
                     status=behaviour.status,
@@ -153,7 +155,8 @@ class Upstream:
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for index, chunk in enumerate(chunks(body, says)):
+        spoken = text_chunks if request.path == "/v1/completions" else chunks
+        for index, chunk in enumerate(spoken(body, says)):
             if stop_after is not None and index == stop_after + 1:  # the first has only the role
                 if ending == "hang":
                     await asyncio.sleep(3600)
@@ -240,6 +243,55 @@ def chunks(body: JSON, says: Says) -> Iterator[JSON]:
     asked = (body.get("stream_options") or {}).get("include_usage")
     if says.usage_on == "own" and asked:
         yield {**base, "choices": [], "usage": usage(says)}
+
+
+def whole_text(body: JSON, says: Says) -> JSON:
+    """A legacy completion: `n` answers for each prompt; all of `best_of` are billed."""
+    count = (body.get("n") or 1) * _texts(body["prompt"])
+    answer: JSON = {
+        "id": "cmpl-1",
+        "object": "text_completion",
+        "created": 1,
+        "model": body["model"],
+        "choices": [
+            {"index": index, "text": says.text, "finish_reason": says.finish_reason}
+            for index in range(count)
+        ],
+    }
+    return answer if says.usage_on == "none" else {**answer, "usage": usage(says)}
+
+
+def text_chunks(body: JSON, says: Says) -> Iterator[JSON]:
+    base = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": body["model"]}
+    for piece in pieces(says.text, says.chunks):
+        yield {**base, "choices": [{"index": 0, "text": piece, "finish_reason": None}]}
+    yield {**base, "choices": [{"index": 0, "text": "", "finish_reason": says.finish_reason}]}
+    if says.usage_on == "own" and (body.get("stream_options") or {}).get("include_usage"):
+        yield {**base, "choices": [], "usage": usage(says)}
+
+
+def embeddings(body: JSON, says: Says) -> JSON:
+    """A vector for each text, in the encoding that was asked for."""
+    vector: Any = [0.25, -0.5, 1.0][: body.get("dimensions") or 3]
+    if body.get("encoding_format") == "base64":
+        vector = base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    answer: JSON = {
+        "object": "list",
+        "model": body["model"],
+        "data": [
+            {"object": "embedding", "index": index, "embedding": vector}
+            for index in range(_texts(body["input"]))
+        ],
+    }
+    told = {"prompt_tokens": says.input_tokens, "total_tokens": says.input_tokens}
+    return answer if says.usage_on == "none" else {**answer, "usage": told}
+
+
+def _texts(given: Any) -> int:
+    return 1 if isinstance(given, str) or isinstance(given[0], int) else len(given)
+
+
+_WHOLE = {"/v1/completions": whole_text, "/v1/embeddings": embeddings}
 
 
 @contextmanager

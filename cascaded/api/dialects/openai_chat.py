@@ -74,9 +74,6 @@ class ChatStream(StreamReply):
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
-    key = incoming.gate.forwardable_key(incoming.http, incoming.principal)
-    if key is not None and not key.isprintable():
-        raise WireError("the key in Authorization or x-api-key is not printable text")
     options = chat.stream_options
     return Request(
         id=incoming.request_id,
@@ -92,6 +89,14 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         deterministic=chat.temperature == 0,
         asks=chat.asks,
         claims=from_headers(incoming.http.headers, chat.safety_identifier or chat.user),
-        caller_key=key,
+        caller_key=caller_key(incoming),
         received_ns=incoming.received_ns,
     )
+
+
+def caller_key(incoming: Incoming) -> str | None:
+    """The key that came with the call, where it is not one of ours. Raises `WireError`."""
+    key = incoming.gate.forwardable_key(incoming.http, incoming.principal)
+    if key is not None and not key.isprintable():
+        raise WireError("the key in Authorization or x-api-key is not printable text")
+    return key

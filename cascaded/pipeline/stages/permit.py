@@ -47,6 +47,8 @@ def permit() -> Stage:
             return decision
         if request.stream and (refusal := feature_refusal(tier, "streaming")):
             return refusal
+        if request.kind == "embedding" and (refusal := feature_refusal(tier, "embeddings")):
+            return refusal
         trimmed = fitted(decision.ladder, tier, profile)
         if isinstance(trimmed, Refusal):
             return trimmed

@@ -29,14 +29,14 @@ class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
     def choose(self, name: str) -> Ladder | Refusal:
         """The ladder to climb. A real model's name is a ladder of one rung, not second-guessed."""
         if len(name) > MAX_NAME_CHARACTERS:
-            return self._unknown(name)
+            return self.unknown(name)
         target = self.aliases.get(name, name)
         if target.startswith(LADDER_PREFIX):
             ladder = self.ladders.get(target.removeprefix(LADDER_PREFIX))
-            return ladder or self._unknown(name)
+            return ladder or self.unknown(name)
         model = self.models.get(target) or self.undeclared(target)
         if model is None:
-            return self._unknown(name)
+            return self.unknown(name)
         return Ladder(name=model.name, rungs=(self.rung(model),), checked=False)
 
     def rung(self, model: Model, threshold: float = 0.0) -> Rung:
@@ -49,7 +49,8 @@ class ModelBook(msgspec.Struct, frozen=True, kw_only=True):
         ladders = {LADDER_PREFIX + name for name in self.ladders}
         return sorted({*self.models, *self.aliases, *ladders})
 
-    def _unknown(self, name: str) -> Refusal:
+    def unknown(self, name: str) -> Refusal:
+        """There is no such name; what is near it."""
         near = get_close_matches(name[:100], self.names(), n=3)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         return Refusal(
