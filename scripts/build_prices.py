@@ -12,6 +12,8 @@ as data, never imported. The rules:
   that only one of them knows is taken from it, unless the other's parent class is dearer.
 - A class that costs 0 is priced as its parent, and a model whose input or output costs 0 has no
   known price: only the operator can declare a model free.
+- Models that embed have no output to pay for. They are those that litellm lists as such, and the
+  dearer list counts where genai-prices has the name as well.
 - Prices that depend on the time of day count at their dearest; prices announced for later days are
   kept with their day.
 - Discounts that must be asked for (batch, flex) and surcharges that must be asked for (priority,
@@ -109,6 +111,9 @@ LITELLM_UNBOUNDED = (
     "citation_cost_per_token",
 )
 LITELLM_TALKS = ("chat", "responses", "completion")
+LITELLM_EMBEDS = "embedding"
+LITELLM_NOT_TEXT = ("input_cost_per_image", "input_cost_per_character")
+"""What some models that embed bill for besides tokens."""
 LITELLM_CAPABILITIES = {
     "tools": ("supports_function_calling",),
     "vision": ("supports_vision",),
@@ -158,6 +163,8 @@ class Facts:
     max_output_tokens: int = 0
     capabilities: int = 0
     fees_unbounded: bool = False
+    embeds: bool = False
+    """Its answers are vectors, which cost nothing."""
 
 
 def main() -> None:
@@ -207,7 +214,7 @@ def _litellm_json(wheel: Path | None) -> tuple[str, dict[str, dict[str, Any]]]:
 
 
 def genai_facts(providers: Iterable[genai.Provider], as_of: datetime.date) -> dict[Key, Facts]:
-    """Every model that talks, under each of its exact names."""
+    """Every model that talks or embeds, under each of its exact names."""
     found: dict[Key, Facts] = {}
     for provider in providers:
         seller = seller_named(provider.id)
@@ -235,7 +242,7 @@ def add_loose_matches(
 
 
 def _genai_model(model: genai.ModelInfo, as_of: datetime.date) -> Facts | None:
-    facts = Facts(context_window=model.context_window or 0)
+    facts = Facts(context_window=model.context_window or 0, embeds="embed" in model.id)
     stages = _stages(model, as_of)
     for since, prices in stages.items():
         offers = [_genai_offer(price) for price in prices]
@@ -244,7 +251,8 @@ def _genai_model(model: genai.ModelInfo, as_of: datetime.date) -> Facts | None:
     facts.fees_unbounded = SEARCHES_ON_ITS_OWN in model.id or any(
         value.get(unit) is not None for value in values for unit in GENAI_UNBOUNDED
     )
-    return facts if all(_talks(offer) for offer in facts.offers.values()) else None
+    known = all(_priced(facts, offer) for offer in facts.offers.values())
+    return facts if known else None
 
 
 def _stages(model: genai.ModelInfo, as_of: datetime.date) -> dict[str, list[genai.ModelPrice]]:
@@ -311,10 +319,10 @@ def _exact_names(match: object) -> Iterator[str]:
 
 
 def litellm_facts(models: Mapping[str, dict[str, Any]]) -> dict[Key, Facts]:
-    """Every model that talks."""
+    """Every model that talks or embeds."""
     found: dict[Key, Facts] = {}
     for key, model in models.items():
-        if _litellm_talks(model) and "*" not in key:
+        if (_litellm_talks(model) or model.get("mode") == LITELLM_EMBEDS) and "*" not in key:
             _keep(found, _litellm_key(key, model["litellm_provider"]), _litellm_model(key, model))
     return found
 
@@ -334,6 +342,7 @@ def _litellm_key(key: str, provider: str) -> Key:
 def _litellm_model(key: str, model: dict[str, Any]) -> Facts:
     facts = Facts(
         {"": _litellm_offer(key, model)},
+        embeds=model.get("mode") == LITELLM_EMBEDS,
         context_window=_count(model.get("max_input_tokens") or model.get("max_tokens")),
         max_output_tokens=_count(model.get("max_output_tokens")),
     )
@@ -341,7 +350,7 @@ def _litellm_model(key: str, model: dict[str, Any]) -> Facts:
         if any(model.get(flag) is True for flag in LITELLM_CAPABILITIES[capability]):
             facts.capabilities |= 1 << bit
     facts.fees_unbounded = SEARCHES_ON_ITS_OWN in key or any(
-        model.get(fee) for fee in LITELLM_UNBOUNDED
+        model.get(fee) for fee in (*LITELLM_UNBOUNDED, *(LITELLM_NOT_TEXT if facts.embeds else ()))
     )
     return facts
 
@@ -421,6 +430,7 @@ def _merged(one: Facts, two: Facts) -> Facts:
         max(one.max_output_tokens, two.max_output_tokens),
         one.capabilities | two.capabilities,
         one.fees_unbounded or two.fees_unbounded,
+        one.embeds or two.embeds,
     )
 
 
@@ -459,7 +469,7 @@ def _parent(name: str) -> str:
 
 
 def _differences(one: Offer, two: Offer) -> Iterator[list[object]]:
-    if not (_talks(one) and _talks(two)):
+    if not (one.at(0).get("input") and two.at(0).get("input")):
         return
     for step in sorted(one.steps.keys() | two.steps.keys()):
         for name in CLASSES:
@@ -475,6 +485,10 @@ def _talks(offer: Offer) -> bool:
     return bool(base.get("input") and base.get("output"))
 
 
+def _priced(facts: Facts, offer: Offer) -> bool:
+    return bool(offer.at(0).get("input")) if facts.embeds else _talks(offer)
+
+
 # the snapshot
 
 
@@ -482,7 +496,7 @@ def _row(facts: Facts) -> list[object] | None:
     """One line's array, without the defaults at its end."""
     prices = []
     for day, offer in sorted(facts.offers.items()):
-        if _talks(offer):
+        if _priced(facts, offer):
             prices.append(_price_row(offer, day))
     if not prices and not facts.context_window:
         return None
@@ -523,14 +537,16 @@ def _filled(base: Table, table: Table) -> Table:
 def _rate_list(table: Table) -> list[object]:
     """The table by position. A class that costs nothing, or as much as its parent, is left to
     the parent."""
-    rates: Table = {"input": table["input"], "output": table["output"]}
+    rates: Table = {"input": table["input"], "output": table.get("output", 0)}
     for name in CLASSES:
         parent = _parent(name)
         if name == "cache_write_1h" and "cache_write" in rates:
             parent = "cache_write"
         if table.get(name) and table[name] != rates[parent]:
             rates[name] = table[name]
-    return _trimmed([rates.get(name) for name in CLASSES])
+    return (
+        _trimmed([rates.get(name) for name in CLASSES]) if rates["output"] else [rates["input"], 0]
+    )
 
 
 def _trimmed(row: list[Any]) -> list[object]:

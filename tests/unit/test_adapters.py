@@ -300,7 +300,7 @@ def test_what_is_counted() -> None:
     metrics.record(request(), outcome(attempt(error="upstream_reset"), end=_refused("overloaded")))
     metrics.record(request(), outcome())
     seen = scraped(metrics)
-    assert seen["cascaded_requests_total"] == {("ok", "chat"): 2, ("overloaded", "chat"): 1}
+    assert seen["cascaded_requests_total"] == {("chat", "ok"): 2, ("chat", "overloaded"): 1}
     assert seen["cascaded_attempts_total"]["cheap", "failed"] == 1
     assert seen["cascaded_accepted_total"]["strong",] == 1
     assert seen["cascaded_tokens_total"]["input", "strong"] == 7
