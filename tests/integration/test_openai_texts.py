@@ -1,7 +1,7 @@
 """Legacy completions, embeddings and the list of models, by the official SDK over the socket."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic, sleep
 from typing import Any
 
@@ -52,6 +52,14 @@ TEXT = "a text of a few words"
 def _daemon(_upstream: Upstream) -> Iterator[Daemon]:
     with daemon_with(CASCADE + VECTORS, url=_upstream.url) as daemon:
         yield daemon
+
+
+def soon(done: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    deadline = monotonic() + 10
+    while not done():
+        assert monotonic() < deadline
+        sleep(0.01)
 
 
 class TestModels:
@@ -230,17 +238,35 @@ class TestEmbeddings:
 
     def test_callers_who_leave(self, daemon: Daemon, upstream: Upstream) -> None:
         upstream.on("vectors", Hangs())
+        before = daemon.spend["unknown"]
         with pytest.raises(openai.APITimeoutError):
             daemon.sdk(timeout=0.2).embeddings.create(model="vectors", input=TEXT)
+        soon(lambda: daemon.spend["held"] == 0)
+        assert daemon.spend["unknown"] - before == 120
+
+    def test_no_other_models_vectors(self, upstream: Upstream) -> None:
+        """A fallback answers where it is the same model elsewhere."""
+        spare = """
+[models.elsewhere]
+provider = "fake"
+upstream_name = "vectors"
+free = true
+"""
+        declared = VECTORS.replace(
+            'vocabulary = "cl100k_base"',
+            'vocabulary = "cl100k_base"\nfallbacks = ["cheap", "elsewhere"]',
+        )
+        upstream.on("vectors", Fails(503), Fails(503), Says())
+        with daemon_with(CASCADE + declared + spare, url=upstream.url) as daemon:
+            raw = daemon.sdk().embeddings.with_raw_response.create(model="vectors", input=TEXT)
+        assert raw.headers["x-cascaded-model"] == "elsewhere"
+        assert not upstream.calls("cheap")
 
     def test_it_is_on_record(self, daemon: Daemon, upstream: Upstream) -> None:
         daemon.sdk().embeddings.create(model="vectors", input=TEXT, user="recorded")
         usage: UsageLog = vars(daemon.generations)["_ground"].usage
-        deadline = monotonic() + 10
-        while not (records := usage.query(user_id="recorded").records):
-            assert monotonic() < deadline
-            sleep(0.01)
-        [record] = records
+        soon(lambda: bool(usage.query(user_id="recorded").records))
+        [record] = usage.query(user_id="recorded").records
         assert (record.kind, record.model_used) == ("embedding", "vectors")
         assert (record.input_tokens, record.output_tokens, record.cost_nano_usd) == (10, 0, 200)
         with daemon.http() as http:
