@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from cascaded.types.decision import Decision, Refusal
+from cascaded.types.decision import CacheState, Decision, Refusal
 from cascaded.types.event import Event
 from cascaded.types.limits import (
     Admitted,
@@ -23,8 +23,9 @@ from cascaded.types.limits import (
 )
 from cascaded.types.model import Kind, Model
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.recalled import CacheFigures, Recalled
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Billing, Outcome
+from cascaded.types.result import Attempt, Billing, Outcome, Result
 
 T = TypeVar("T")
 
@@ -113,8 +114,13 @@ class Reply(Protocol):
     """Where an answer goes. The first `send` is the commit point: from then on its rung is
     final, and a later failure can only end it with an error, never with another model's words."""
 
-    committed: bool
-    """Whether anything was sent."""
+    @property
+    def committed(self) -> bool:
+        """Whether anything was sent."""
+        ...
+
+    cache: CacheState
+    """To be told with the answer's head; known before the first `send`."""
 
     async def send(self, event: Event) -> None:
         """Pass one event on to the caller."""
@@ -221,8 +227,34 @@ class Directory(Profiles, Protocol):
 class Cache(Protocol):
     """Earlier answers. The null one never has any."""
 
-    async def recall(self, request: Request, decision: Decision) -> "Answer | None":
-        """An earlier answer to the same question, or `None`."""
+    async def recall(self, request: Request, decision: Decision) -> Recalled | Decision:
+        """An earlier answer to the same question, or that of an equal call under way; else the
+        decision, which then says under which `memo` its answer is awaited."""
+        ...
+
+    def conclude(
+        self,
+        request: Request,
+        decision: Decision,
+        end: Result | Refusal,
+        events: Sequence[Event],
+    ) -> None:
+        """How a call with a `memo` ended, and what its caller was sent. Must be told, whatever
+        becomes of it: others may wait. Neither blocks nor raises."""
+        ...
+
+
+class Answers(Protocol):
+    """Where earlier answers are kept, by one event loop."""
+
+    figures: CacheFigures
+
+    async def get(self, key: bytes, max_age_s: int | None) -> Recalled | None:
+        """The answer, if it is there and no older than it may be. Does not raise."""
+        ...
+
+    def put(self, key: bytes, answer: Recalled) -> None:
+        """Keep it. Neither blocks nor raises."""
         ...
 
 
@@ -235,11 +267,12 @@ class Guardrail(Protocol):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage's early yes: these events are the answer, and no model is asked."""
+    """A stage's early yes: this is the answer, and no model is asked."""
 
-    events: tuple[Event, ...]
+    recalled: Recalled
     source: str
     """Where it came from, such as `exact` for the exact cache."""
+    decision: Decision
 
 
 class Stage(Protocol):

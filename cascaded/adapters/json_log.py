@@ -95,6 +95,7 @@ class JsonLog:
             "model": request.model,
             "stream": request.stream,
             "status": refused.code if refused else "ok",
+            "cache": outcome.decision.cache,
             "model_used": answered and answered.model.name,
             "attempts": [attempt.model.name for attempt in outcome.attempts],
             "errors": [attempt.error for attempt in outcome.attempts if attempt.error],

@@ -1,16 +1,29 @@
 """Ports that do nothing, for features that are not configured."""
 
-from cascaded.ports import Answer
+from collections.abc import Sequence
+
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.event import Event
+from cascaded.types.recalled import Recalled
 from cascaded.types.request import Request
+from cascaded.types.result import Result
 
 
 class NoCache:
     """See `ports.Cache`. Remembers nothing."""
 
-    async def recall(self, request: Request, decision: Decision) -> Answer | None:  # noqa: ARG002
+    async def recall(self, request: Request, decision: Decision) -> Recalled | Decision:  # noqa: ARG002
         """Never has an answer."""
-        return None
+        return decision
+
+    def conclude(
+        self,
+        request: Request,
+        decision: Decision,
+        end: Result | Refusal,
+        events: Sequence[Event],
+    ) -> None:
+        """Nobody waits."""
 
 
 class NoGuardrail:

@@ -104,6 +104,19 @@ class _States(Collector):
         return [family]
 
 
+class _Counted(Collector):
+    """A count that somebody else keeps."""
+
+    def __init__(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """The count."""
+        return [CounterMetricFamily(self._name, self._documentation, value=self._read())]
+
+
 class PrometheusMetrics:
     """A `ports.Sink` that counts."""
 
@@ -203,6 +216,10 @@ class PrometheusMetrics:
     ) -> None:
         """How each provider stands, read when it is looked at."""
         self._registry.register(_States(name, documentation, states, read))
+
+    def counter(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """One more figure that only grows, read when it is looked at."""
+        self._registry.register(_Counted(name, documentation, read))
 
     def waited(self, ending: str, seconds: float) -> None:
         """A call had to wait for a place."""

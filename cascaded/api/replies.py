@@ -6,10 +6,12 @@ from collections.abc import Mapping
 import msgspec
 from aiohttp import web
 
+from cascaded.types.decision import CacheState
 from cascaded.types.errors import CallerLeftError
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
+from cascaded.wire.caching import CACHE_HEADER
 from cascaded.wire.sse import DONE, sse
 
 
@@ -18,6 +20,7 @@ class PlainReply:
 
     def __init__(self) -> None:
         self.committed = False
+        self.cache: CacheState = "off"
         self.event: Event | None = None
 
     async def send(self, event: Event) -> None:
@@ -31,6 +34,7 @@ class StreamReply(ABC):
 
     def __init__(self, http: web.BaseRequest, request: Request) -> None:
         self.committed = False
+        self.cache: CacheState = "off"
         self.request = request
         self.response = web.StreamResponse(
             headers={
@@ -73,6 +77,7 @@ class StreamReply(ABC):
         try:
             if not self.committed:
                 self.committed = True
+                self.response.headers[CACHE_HEADER] = self.cache
                 await self.response.prepare(self._http)
             await self.response.write(sse(data))
         except ConnectionError as gone:

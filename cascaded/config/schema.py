@@ -415,6 +415,8 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     stream_mode: StreamMode = "auto"
     """`buffer` holds a stream back until it is judged, `stream` does not; `auto` streams where the
     answer is final anyway."""
+    cache: bool = True
+    """Whether its answers may be kept and given again; `[cache]` says how."""
     aliases: Annotated[tuple[AliasName, ...], Meta(max_length=MAX_LADDER_ALIASES)] = ()
     """Other names of this ladder. One may shadow a real model, so that an unchanged application
     cascades."""
@@ -466,6 +468,29 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     audit_level: AuditLevel = "standard"
     """`minimal`: refusals and what administrators did; `standard`: also warnings, degraded calls,
     unknowns and overruns; `comprehensive`: every decision."""
+
+
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that are kept and given again: never to another organisation, or to another user of
+    none. By default those of calls with temperature 0 and without tools."""
+
+    enabled: bool = True
+    """Whether there is a cache at all."""
+    ttl_s: Annotated[int, Meta(ge=1, le=365 * DAY_S)] = 3600
+    """For how long an answer is given again."""
+    wait_s: Annotated[float, Meta(ge=0, le=3600)] = 30.0
+    """How long a call waits for an equal one that is under way, before it is made itself."""
+    disk: bool = True
+    """Whether answers are kept over restarts, in the folder `cache` beside the ledger. Prompts are
+    not written, only their hash."""
+    max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    """Most answers; the one that was used longest ago goes."""
+    max_entry_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 256 * KIB
+    """Longest answer that is kept."""
+    max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 512 * MIB
+    """Room of all answers together, on the disk."""
+    memory_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 64 * MIB
+    """Room of the answers that are in memory, too, and need no disk."""
 
 
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -663,6 +688,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Where money and rates are kept."""
     records: Records = Records()
     """What is remembered of calls and decisions."""
+    cache: Cache = Cache()
+    """Answers that are kept and given again."""
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(

@@ -93,6 +93,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
             strict=settings.strict,
             top_retries=settings.top_retries,
             stream_mode=settings.stream_mode,
+            cache=settings.cache,
         )
         for name, settings in config.ladders.items()
     }

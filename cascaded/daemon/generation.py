@@ -11,7 +11,7 @@ import msgspec
 
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
-from cascaded.adapters.nothing import NoCache, NoGuardrail
+from cascaded.adapters.nothing import NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
@@ -23,6 +23,7 @@ from cascaded.api.upkeep import Reload, Upkeep
 from cascaded.config import Config
 from cascaded.daemon.answerers import Answerer, make_answerers, make_vocabularies
 from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
+from cascaded.daemon.cache import recollection
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
 from cascaded.daemon.plans import KeptPlans, directory
@@ -160,7 +161,7 @@ def _parts(
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=NoGuardrail(),
-        cache=NoCache(),
+        cache=recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=make_vocabularies(config),
         offload=ground.offload,
         ledger=ground.ledger,
@@ -205,6 +206,7 @@ def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -
         ledger=ground.ledger,
         audit=ground.audit,
         sink=ground.sinks,
+        cache=parts.cache,
     )
 
 

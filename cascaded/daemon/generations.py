@@ -39,6 +39,8 @@ FIXED_OF_SERVER = (
     "keepalive_timeout_s",
 )
 """Settings of `[server]` that the doors are opened with: they hold until a restart."""
+FIXED_OF_CACHE = ("disk", "max_entries", "max_entry_bytes", "max_bytes", "memory_bytes")
+"""Settings of `[cache]` that it is opened with."""
 FIXED_TABLES = ("ledger", "records")
 """Tables that the state is opened with."""
 
@@ -179,6 +181,7 @@ class Generations:
             self._ground.ledger.set_limits(named_limits(rulebook.now.book), reload=True)
         except ValueError as error:
             raise StartError(f"limits: {error}") from None
+        self._ground.cache.ttl_s = generation.config.cache.ttl_s
         self._ground.profiles.tiers = lambda: rulebook.now.book.tiers
 
     def _boot(self, generation: Generation) -> None:
@@ -189,7 +192,7 @@ class Generations:
 
 def fixed_changes(old: Config, new: Config) -> list[str]:
     """The settings, by name, that differ although they are fixed while the daemon runs."""
-    tables = {"server": FIXED_OF_SERVER} | {
+    tables = {"server": FIXED_OF_SERVER, "cache": FIXED_OF_CACHE} | {
         table: type(getattr(old, table)).__struct_fields__ for table in FIXED_TABLES
     }
     return [

@@ -16,6 +16,7 @@ from cascaded.api.money import OutsideHolds
 from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
+from cascaded.daemon.cache import open_cache, watch_cache
 from cascaded.daemon.state import (
     KEYS,
     LEDGER,
@@ -28,9 +29,11 @@ from cascaded.daemon.state import (
     open_profiles,
     open_records,
 )
+from cascaded.pipeline.flights import Flights
 from cascaded.ports import Clock
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
+from cascaded.state.caches.exact import ExactCache
 from cascaded.state.keys import KeyRing
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.overrides import StoredOverrides
@@ -62,6 +65,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     lookups: ThreadOffload
     """And another one, so that no caller's profile waits for a count or a backup."""
     profiles: ProfileManager
+    cache: ExactCache
+    flights: Flights
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The metrics, with every call that has ended."""
@@ -96,10 +101,12 @@ async def open_ground(
     metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
-    offload, upkeep, lookups = ThreadOffload(), ThreadOffload(), ThreadOffload()
-    for threads in (offload, upkeep, lookups):
+    offload, upkeep, lookups, recall = (ThreadOffload() for _ in range(4))
+    for threads in (offload, upkeep, lookups, recall):
         stack.callback(threads.close)
     profiles, copy_profiles = open_profiles(config, clock, lookups, stack)
+    cache = open_cache(config, clock, log, recall, stack)
+    watch_cache(metrics, cache.figures)
     return Ground(
         clock=clock,
         log=log,
@@ -119,4 +126,6 @@ async def open_ground(
         upkeep=upkeep,
         lookups=lookups,
         profiles=profiles,
+        cache=cache,
+        flights=Flights(),
     )

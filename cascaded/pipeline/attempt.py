@@ -5,7 +5,7 @@ from contextlib import aclosing
 from cascaded.policy.pricing import cost, output_bound, worst_cost
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Call, Clock, Progress, Provider, ProviderTraits, Reply
-from cascaded.types.decision import Decision
+from cascaded.types.decision import CacheState, Decision
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.model import Model
@@ -19,6 +19,7 @@ class HeldReply:
     """A gate that stays shut: keeps an attempt's events until its answer is accepted."""
 
     committed = False
+    cache: CacheState = "off"
 
     def __init__(self) -> None:
         self.events: list[Event] = []

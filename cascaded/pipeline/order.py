@@ -41,24 +41,40 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def deciding(parts: Parts) -> tuple[Stage, ...]:
-    """What leads to a plan and takes nothing: `/check` ends here."""
-    return (
-        resolve(parts.stand),  # first: everything else depends on whose it is
-        route(parts.choose),  # an unknown model must cost nothing
-        permit(),  # before anything is counted: the tier may trim the ladder
-        peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
-        guard(parts.guardrail),  # before the caches: a forbidden prompt is not answered from one
-        recall(parts.cache),  # before the prompt is measured: a known answer needs no count
-        measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes),  # after any change
-        price(parts.default_max_output_tokens, parts.cheap_models),  # needs the count
-    )
+    """What leads to a plan and takes nothing: `/check` ends here. The caches are not asked: what
+    they have may be gone when the call is made."""
+    return (*_standing(parts), *_planning(parts))
 
 
 def stages(parts: Parts) -> tuple[Stage, ...]:
     """Every step before a model is asked."""
     return (
-        *deciding(parts),
+        *_standing(parts),
+        # After the guard: a forbidden prompt is not answered from a cache. Before the peek: where
+        # a budget is used up, what is known already is given all the same. Before the prompt is
+        # measured: a known answer needs no count.
+        recall(parts.cache, parts.ledger, parts.explain),
+        *_planning(parts),
         # takes the money; from here on the bracket settles
         reserve(parts.ledger, parts.audit, parts.explain, parts.price_hash),
         secure(parts.ledger),  # nothing is sent before a hard limit's hold is durable
+    )
+
+
+def _standing(parts: Parts) -> tuple[Stage, ...]:
+    """Who asks, and whether it may."""
+    return (
+        resolve(parts.stand),  # first: everything else depends on whose it is
+        route(parts.choose),  # an unknown model must cost nothing
+        permit(),  # before anything is counted: the tier may trim the ladder
+        guard(parts.guardrail),  # before the caches
+    )
+
+
+def _planning(parts: Parts) -> tuple[Stage, ...]:
+    """What a model would be asked, and what that can cost."""
+    return (
+        peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
+        measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes),  # after any change
+        price(parts.default_max_output_tokens, parts.cheap_models),  # needs the count
     )

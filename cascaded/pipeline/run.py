@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import msgspec
 
 from cascaded.pipeline.cascade import Climber, climb
-from cascaded.ports import Answer, Audit, Ledger, Reply, Sink, Stage
+from cascaded.ports import Answer, Audit, Cache, Ledger, Reply, Sink, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError
+from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import Collector
+from cascaded.wire.openai_chat import Collector, parse_event
+from cascaded.wire.whole import chunks_of
 
 ABANDONED = Refusal(code="abandoned", message="The caller left, or the time for the call was up.")
 ACCESS_REFUSALS = frozenset({"forbidden", "model_forbidden", "feature_forbidden"})
@@ -25,6 +27,26 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     audit: Audit
     sink: Sink
+    cache: Cache
+
+
+class Overheard:
+    """A reply that remembers what passes through it."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.events: list[Event] = []
+        self._reply = reply
+        self.cache = reply.cache
+
+    @property
+    def committed(self) -> bool:
+        """Whether anything was sent."""
+        return self._reply.committed
+
+    async def send(self, event: Event) -> None:
+        """Pass it on."""
+        await self._reply.send(event)
+        self.events.append(event)
 
 
 async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
@@ -36,14 +58,23 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
     decision = Decision()
     book: list[Attempt] = []
     end: Result | Refusal = ABANDONED
+    heard: Sequence[Event] = ()
     try:
         for stage in pipeline.stages:
             step = await stage(request, decision)
-            if not isinstance(step, Decision):
-                end = step if isinstance(step, Refusal) else await _replay(step, reply)
+            if isinstance(step, Refusal):
+                end = step
+                break
+            if isinstance(step, Answer):
+                decision = step.decision
+                end = await _replay(step, request, reply)
                 break
             decision = step
         else:
+            reply.cache = decision.cache
+            if decision.memo is not None:
+                reply = overheard = Overheard(reply)
+                heard = overheard.events
             end = await climb(pipeline.climber, request, decision, reply, book)
     except CallerLeftError:
         pass  # there is nobody to tell; the bracket settles and the record says it
@@ -51,7 +82,11 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
         end = FAULTED
         raise
     finally:
-        _close_books(pipeline, request, decision, end, book)
+        try:
+            _close_books(pipeline, request, decision, end, book)
+        finally:
+            if decision.memo is not None:
+                pipeline.cache.conclude(request, decision, end, heard)
         elapsed_ns = clock.monotonic_ns() - request.received_ns
         outcome = Outcome(decision=decision, end=end, attempts=tuple(book), elapsed_ns=elapsed_ns)
         pipeline.sink.record(request, outcome)
@@ -88,10 +123,20 @@ def _close_books(
         )
 
 
-async def _replay(answer: Answer, reply: Reply) -> Result:
-    """Give an answer that is already known."""
-    collected = Collector()
-    for event in answer.events:
+async def _replay(answer: Answer, request: Request, reply: Reply) -> Result:
+    """Give an answer that is already known, in the form that is asked for."""
+    reply.cache = answer.decision.cache
+    recalled, collected = answer.recalled, Collector()
+    raws = chunks_of(recalled.raw) if request.stream else [recalled.raw]
+    for raw in raws:
+        event = parse_event(raw, whole=not request.stream)
         collected.add(event)
         await reply.send(event)
-    return Result(answer=collected.completion(), cache=answer.source)
+    return Result(
+        answer=collected.completion(),
+        cache=answer.source,
+        recalled=recalled,
+        saved_nano_usd=recalled.full_nano_usd,
+        full_nano_usd=recalled.full_nano_usd,
+        reference_priced=recalled.reference_priced,
+    )

@@ -1,11 +1,26 @@
 """`Decision`: what is intended, and why. Each stage returns a new one."""
 
+from typing import Literal
+
 import msgspec
 
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Ladder
 from cascaded.types.profile import AuditLevel, UserProfile
 from cascaded.types.tiers import TierConfig
+
+CacheState = Literal["hit", "miss", "off"]
+"""`off`: the call and the cache have nothing to do with each other."""
+
+
+class Memo(msgspec.Struct, frozen=True):
+    """Where an answer is to be kept."""
+
+    key: bytes
+    tenant: str
+    """Whose the answer is."""
+    leads: bool
+    """Equal calls wait for it."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +67,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """The most output that the caller's tier allows."""
     max_output_tokens: int = 0
     """The bound that is sent upstream, for each choice."""
+    cache: CacheState = "off"
+    """What the cache had for it."""
+    memo: Memo | None = None
+    """What its answer may be kept under."""
     menu: tuple[Plan, ...] = ()
     """What would do, the best first. The ledger takes the first that every limit allows."""
     choices: tuple[Choice, ...] = ()

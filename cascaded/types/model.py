@@ -106,3 +106,5 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     doubt_covered: bool = True
     """Whether the hold covers every model of a rung. Else it covers the dearest of each, and a
     fallback is not asked after a call that may have been billed."""
+    cache: bool = True
+    """Whether its answers may be kept and given again."""

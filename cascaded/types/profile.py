@@ -294,6 +294,8 @@ class UserProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     guardrails: Mapping[str, Any] | None = None
     enable_audit_logging: bool = True
     """Without it only refusals and changes are put on record."""
+    enable_caching: bool = True
+    """Without it no answer is kept, and none that was kept is given."""
     audit_log_level: AuditLevel | None = None
     """`minimal`, `standard` or `comprehensive`; `None` is the daemon's own."""
     data_retention_days: Days = 90

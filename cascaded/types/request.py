@@ -62,6 +62,17 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = {}
 
 
+class CacheWish(msgspec.Struct, frozen=True):
+    """What a caller says of earlier answers."""
+
+    asked: bool = False
+    """Also where answers may differ; else where asking again would buy the same one."""
+    off: bool = False
+    """Neither take one nor keep this one."""
+    max_age_s: int | None = None
+    """How old it may be at most; 0: ask anew, and keep that in place of it."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call, whatever dialect it came in."""
 
@@ -87,6 +98,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     asks: Asks = Asks()
     max_cost_nano_usd: int | None = None
     stream_mode: StreamMode | None = None
+    cache: CacheWish = CacheWish()
     domain: str | None = None
     claims: Claims = Claims()
     caller_key: str | None = msgspec.field(default=None)

@@ -7,6 +7,7 @@ import msgspec
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.limits import LimitView
 from cascaded.types.model import Model
+from cascaded.types.recalled import Recalled
 from cascaded.types.usage import Usage
 
 
@@ -75,6 +76,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The answer failed its check at the top of the ladder and is handed over all the same."""
     cache: str | None = None
     """Which cache it came from."""
+    recalled: Recalled | None = None
+    """The earlier answer, where it is one."""
     saved_nano_usd: int = 0
     """The strongest rung's price for the answer's tokens minus all that was spent; may be < 0."""
     full_nano_usd: int = 0

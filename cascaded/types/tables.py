@@ -200,6 +200,8 @@ class Tier(LimitTable, frozen=True, kw_only=True):
     """Whether answers are judged. By default true."""
     guardrails: bool | None = None
     """Whether guardrails may be used. By default true."""
+    caching: bool | None = None
+    """Whether answers may be kept and given again. By default true."""
     allowed_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None
     """Models that it may use: names, patterns such as `gpt-4o*`, or `cheap` for
     `access.cheap_models`. By default all."""

@@ -40,6 +40,7 @@ class TierConfig(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: bool = True
     quality_validation: bool = True
     guardrails: bool = True
+    caching: bool = True
     allowed_models: tuple[str, ...] = ("*",)
     """Names of models, with `*`, `?` and `[…]` as in file names."""
     preferred_models: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from cascaded.types.model import StreamMode
 from cascaded.types.money import MoneyError, format_usd, parse_usd
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
+from cascaded.wire.caching import CACHE_HEADER, CacheWord
 from cascaded.wire.openai_chat import ABSENT, Fields, WireError, check_text, explain_mistake
 
 NS_PER_MS = 1_000_000
@@ -59,6 +60,8 @@ class InferRequest(Who, kw_only=True, forbid_unknown_fields=True):
     domain: str | None = None
     stream: bool = False
     stream_mode: StreamMode | None = None
+    cache: CacheWord | None = None
+    """Earlier answers: `on`, also where answers may differ; `refresh`: ask anew; `off`."""
     options: Fields = {}
     """Further chat-completions members (temperature, tools …), sent as they are."""
 
@@ -114,6 +117,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
     draft, verifier = _draft_and_verifier(outcome)
     total, saved, left = outcome.total_nano_usd, result.saved_nano_usd, outcome.user_nano_left
     verdict = result.answered_by.verdict if result.answered_by else None
+    source = result.answered_by or result.recalled
     return {
         "request_id": request.id,
         "user_id": decision.caller and decision.caller.user_id,
@@ -133,7 +137,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "complexity": decision.complexity,
         "draft_model": rungs[0].model.name if len(rungs) > 1 else None,
         "verifier_model": rungs[-1].model.name if rungs else None,
-        "model_used": result.answered_by and result.answered_by.model.name,
+        "model_used": model_used(result),
         "draft_accepted": draft is not None and draft.accepted,
         "ladder": decision.ladder and decision.ladder.name,
         "attempts": [_attempt(attempt) for attempt in outcome.attempts],
@@ -142,8 +146,8 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "draft_latency_ms": draft and _ms(draft.latency_ns),
         "verifier_latency_ms": verifier and _ms(verifier.latency_ns),
         "overhead_ms": _ms(outcome.overhead_ns),
-        "input_tokens": result.answered_by and result.answered_by.usage.input_tokens,
-        "output_tokens": result.answered_by and result.answered_by.usage.output_tokens,
+        "input_tokens": source and source.usage.input_tokens,
+        "output_tokens": source and source.usage.output_tokens,
         "notices": list(outcome.notices),
     }
 
@@ -155,8 +159,16 @@ def cost_details(outcome: Outcome, result: Result) -> dict[str, object]:
         "draft_cost": usd(outcome.draft_nano_usd),
         "verifier_cost": usd(total - outcome.draft_nano_usd),
         "cost_saved": usd(result.saved_nano_usd),
-        "model_used": result.answered_by and result.answered_by.model.name,
+        "model_used": model_used(result),
+        "cache": result.cache,
     }
+
+
+def model_used(result: Result) -> str | None:
+    """Who gave the answer, now or earlier."""
+    if result.answered_by:
+        return result.answered_by.model.name
+    return result.recalled.model if result.recalled else None
 
 
 def headers(outcome: Outcome, result: Result) -> dict[str, str]:
@@ -166,12 +178,12 @@ def headers(outcome: Outcome, result: Result) -> dict[str, str]:
         "x-cascaded-cost": total,
         "x-litellm-response-cost": total,
         "x-cascaded-cost-saved": format_usd(result.saved_nano_usd),
-        "x-cascaded-cache": result.cache or "none",
+        CACHE_HEADER: outcome.decision.cache,
         "x-cascaded-overhead-ms": f"{outcome.overhead_ns / NS_PER_MS:.3f}",
     }
     decision = outcome.decision
-    if result.answered_by:
-        told["x-cascaded-model"] = result.answered_by.model.name
+    if model := model_used(result):
+        told["x-cascaded-model"] = model
     if decision.domain:
         told["x-cascaded-domain"] = decision.domain
     if decision.ladder and len(decision.ladder.rungs) > 1:

@@ -109,7 +109,7 @@ def test_headers_say_the_same(daemon: Daemon, upstream: Upstream) -> None:
     assert headers["x-litellm-response-cost"] == headers["x-cascaded-cost"]
     assert Decimal(headers["x-cascaded-cost-saved"]) == told["cost_saved"]
     assert headers["x-cascaded-model"] == told["model_used"]
-    assert headers["x-cascaded-cache"] == "none"
+    assert headers["x-cascaded-cache"] == "off"
     assert Decimal(headers["x-cascaded-overhead-ms"]) == told["overhead_ms"]
     assert headers["x-cascaded-notice"] == "; ".join(told["notices"]) != ""
     assert "strong" in headers["x-cascaded-notice"], "it was trimmed away, and that is told"

@@ -23,7 +23,7 @@ from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Call, Directory, Guardrail, Provider, ProviderTraits
 from cascaded.state.ledger import DurableLedger
-from cascaded.types.decision import Refusal
+from cascaded.types.decision import CacheState, Refusal
 from cascaded.types.errors import CallerLeftError, ProviderError, StoreError
 from cascaded.types.event import Event
 from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
@@ -137,6 +137,7 @@ class Collected:
 
     def __init__(self, hang_up_after: int | None = None) -> None:
         self.committed = False
+        self.cache: CacheState = "off"
         self.events: list[Event] = []
         self._hang_up_after = hang_up_after
 
@@ -305,6 +306,7 @@ class World:
         vocabularies = Vocabularies()
         providers = providers or {"fake": self.provider}
         self.told: list[tuple[str, State]] = []
+        recollected = cache or NoCache()
         self.pipeline = Pipeline(
             stages=stages(
                 Parts(
@@ -315,7 +317,7 @@ class World:
                     cheap_models=frozenset({climbed.rungs[0].model.name}),
                     choose=self.book.choose,
                     guardrail=guardrail or NoGuardrail(),
-                    cache=cache or NoCache(),
+                    cache=recollected,
                     vocabularies=vocabularies,
                     offload=_inline,
                     ledger=self.ledger,
@@ -338,6 +340,7 @@ class World:
             ledger=self.ledger,
             audit=self.audit,
             sink=self.sink,
+            cache=recollected,
         )
 
     def _tell(self, provider: str, state: State, retry_after_s: float) -> None:

@@ -474,5 +474,6 @@ async def test_the_clock() -> None:
 async def test_what_is_not_configured_does_nothing() -> None:
     asked: Request = request()
     decision = Decision()
-    assert await NoCache().recall(asked, decision) is None
+    assert await NoCache().recall(asked, decision) is decision
+    NoCache().conclude(asked, decision, Refusal(code="x", message="y"), ())
     assert await NoGuardrail().inspect(asked, decision) is decision

@@ -12,10 +12,12 @@ from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
 from cascaded.wire import protocol
+from cascaded.wire.caching import WORDS, joined
 from cascaded.wire.native import (
     InferRequest,
     headers,
     metadata,
+    model_used,
     parse_amount,
     parse_infer,
     usd,
@@ -79,7 +81,7 @@ class NativeStream(StreamReply):
         """The final chunk: no text, but the cost and the whole metadata."""
         return _chunk(
             is_final=True,
-            model_name=result.answered_by.model.name if result.answered_by else None,
+            model_name=model_used(result),
             cost=usd(outcome.total_nano_usd),
             tool_calls=_tool_calls(result),
             finish_reason=result.answer.finish_reason,
@@ -104,6 +106,7 @@ def _with_native(request: Request, infer: InferRequest) -> Request:
             None if is_absent(infer.max_cost) else parse_amount(infer.max_cost, "max_cost")
         ),
         stream_mode=infer.stream_mode,
+        cache=joined(request.cache, WORDS[infer.cache]) if infer.cache else request.cache,
         domain=infer.domain,
         claims=with_body(request.claims, infer),
     )

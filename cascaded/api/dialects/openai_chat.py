@@ -10,6 +10,7 @@ from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
 from cascaded.types.usage import Usage
+from cascaded.wire.caching import CACHE_HEADER, read_wish
 from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
     ChatRequest,
@@ -67,14 +68,15 @@ class ChatStream(StreamReply):
         none it has our own count."""
         if not self.request.include_usage:
             return None
-        usage = result.answered_by.usage if result.answered_by else Usage()
+        source = result.answered_by or result.recalled
+        usage = source.usage if source else Usage()
         details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
         return usage_chunk(self._last, usage, usd(outcome.total_nano_usd), details)
 
 
 def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
-    options = chat.stream_options
+    options, headers_sent = chat.stream_options, incoming.http.headers
     return Request(
         id=incoming.request_id,
         principal=incoming.principal,
@@ -88,7 +90,8 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         choices=chat.n or 1,
         deterministic=chat.temperature == 0,
         asks=chat.asks,
-        claims=from_headers(incoming.http.headers, chat.safety_identifier or chat.user),
+        cache=read_wish(headers_sent.get("Cache-Control"), headers_sent.get(CACHE_HEADER)),
+        claims=from_headers(headers_sent, chat.safety_identifier or chat.user),
         caller_key=caller_key(incoming),
         received_ns=incoming.received_ns,
     )

@@ -1,14 +1,42 @@
 """Recall: whether the answer is already known."""
 
-from cascaded.ports import Answer, Cache, Stage
-from cascaded.types.decision import Decision
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from cascaded.ports import Answer, Cache, Ledger, Stage
+from cascaded.types.decision import Decision, Hold, Refusal
+from cascaded.types.limits import Admitted, Caller, Choice, Demand, Denial
+from cascaded.types.recalled import Recalled
 from cascaded.types.request import Request
 
+NOTHING = Choice(nano_usd=0, tokens=0, cheap=True)
+"""What an earlier answer takes: a request, and neither money nor tokens."""
+EXACT = "exact"
 
-def recall(cache: Cache) -> Stage:
-    """A stage that ends the list with an earlier answer, if the cache has one."""
 
-    async def stage(request: Request, decision: Decision) -> Decision | Answer:
-        return await cache.recall(request, decision) or decision
+def recall(cache: Cache, ledger: Ledger, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
+    """A stage that ends the list with an earlier answer, if the cache has one. It counts as a
+    request; no budget is in its way."""
+
+    async def stage(request: Request, decision: Decision) -> Decision | Answer | Refusal:
+        found = await cache.recall(request, decision)
+        if not isinstance(found, Recalled):
+            return found
+        decision = replace(decision, cache="hit")
+        caller = decision.caller
+        if decision.limits.rates:
+            assert caller is not None
+            label = (request.id, caller.user_id, "")
+            demand = Demand(menu=(NOTHING,), limits=decision.limits, label=label)
+            answer = ledger.admit(demand)
+            if isinstance(answer, Refusal):
+                return answer
+            if isinstance(answer, Denial):
+                return explain(answer, caller)
+            assert isinstance(answer, Admitted)  # `Existing` needs an idempotency key
+            hold = Hold(id=answer.hold, seq=answer.seq, nano_usd=0)
+            decision = replace(decision, hold=hold, warnings=answer.warnings)
+        return Answer(recalled=found, source=EXACT, decision=decision)
 
     return stage

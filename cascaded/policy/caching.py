@@ -1,0 +1,166 @@
+"""Which calls may be given an earlier answer, which answers may be kept, and under which key."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from cascaded.types.decision import Decision
+from cascaded.types.event import Event
+from cascaded.types.limits import Caller
+from cascaded.types.model import Ladder
+from cascaded.types.request import Request
+from cascaded.types.result import Result
+from cascaded.wire.openai_chat import ABSENT, is_absent
+
+KEY_BYTES = 32
+FORM = b"1"
+"""Of the key: another one when what is in it changes, so that no older entry is found."""
+MAX_KEYED_BYTES = 1024 * 1024
+"""A longer call is not cached: to make its key would hold up the others."""
+MAX_SORTED_BYTES = 64 * 1024
+"""A longer member counts as it was sent, byte for byte."""
+UNHEEDED = frozenset({"model", "stream", "stream_options", "user", "safety_identifier", "metadata"})
+"""Members that do not change the answer. `model` stands in the key as what it means."""
+WORLDLY = ("tools", "functions", "web_search_options", "audio", "store")
+"""Members by which an answer does something, or depends on more than the prompt: such calls are
+answered from the cache only where that is asked for."""
+COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
+"""How an answer ends that is whole; not one that was cut or filtered."""
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """What of a provider can change its answers."""
+
+    place: str
+    """Where it is."""
+    forwards_key: bool = False
+    """It is asked with the caller's own key."""
+
+
+def is_wanted(request: Request, decision: Decision) -> bool:
+    """Whether the call and the cache have to do with each other.
+
+    By default where asking again would buy the same answer, and giving it again does nothing.
+    """
+    tier, wish = decision.tier, request.cache
+    assert decision.ladder is not None
+    if wish.off or not decision.ladder.cache or not (tier is None or tier.caching):
+        return False
+    if decision.profile is not None and not decision.profile.enable_caching:
+        return False
+    if sum(map(len, request.fields.values())) > MAX_KEYED_BYTES:
+        return False
+    return wish.asked or (
+        request.deterministic
+        and all(is_absent(request.fields.get(name, ABSENT)) for name in WORLDLY)
+    )
+
+
+def tenant_of(caller: Caller) -> str:
+    """Who shares answers: the users of an organisation, else nobody but the user."""
+    if caller.organization_id is not None:
+        return f"organization:{caller.organization_id}"
+    return f"user:{caller.user_id}"
+
+
+def key_of(
+    tenant: str, request: Request, decision: Decision, upstreams: Mapping[str, Upstream]
+) -> bytes:
+    """The key: a hash over everything that can change the answer, `KEY_BYTES` long."""
+    assert decision.ladder is not None
+    hashed = blake2b(digest_size=KEY_BYTES)
+    _add(hashed, FORM)
+    _add(hashed, tenant.encode("utf-8", "surrogatepass"))
+    _add(hashed, _circumstances(request, decision, upstreams))
+    for name in sorted(request.fields.keys() - UNHEEDED):
+        _add(hashed, name.encode("utf-8", "surrogatepass"))
+        _add(hashed, canonical(bytes(request.fields[name])))
+    return hashed.digest()
+
+
+def canonical(raw: bytes) -> bytes:
+    """JSON with the members of its objects in order and no blanks.
+
+    What would not read back as it was written (members that repeat, numbers that no float holds),
+    and what is long, counts byte for byte: two meanings never get one form.
+    """
+    if len(raw) > MAX_SORTED_BYTES:
+        return raw
+    if raw[:1] not in (b"{", b"["):
+        return raw
+    try:
+        value = msgspec.json.decode(raw)
+        compact = msgspec.json.format(raw, indent=-1)
+        if msgspec.json.encode(value) != compact:
+            return compact
+        return msgspec.json.encode(value, order="sorted")
+    except (ValueError, OverflowError, RecursionError):  # its reader will say what is wrong
+        return raw
+
+
+def is_kept(request: Request, decision: Decision, end: Result, events: Sequence[Event]) -> bool:
+    """Whether this answer may be given again: whole, good, and of the ladder that was asked for
+    rather than of what a budget's end or a failure left of it."""
+    by, answer = end.answered_by, end.answer
+    return (
+        by is not None
+        and bool(events)
+        and not end.flagged
+        and not answer.refusal
+        and answer.finish_reason in COMPLETE
+        and (request.choices == 1 or _all_complete(events))
+        and decision.ladder is decision.menu[0].ladder
+        and any(rung.model is by.model for rung in decision.ladder.rungs)
+    )
+
+
+def _circumstances(
+    request: Request, decision: Decision, upstreams: Mapping[str, Upstream]
+) -> bytes:
+    """What is asked, and how answers are judged, beside the body."""
+    ladder = decision.ladder
+    assert ladder is not None
+    asked = [upstreams.get(rung.model.provider, Upstream("")) for rung in ladder.rungs]
+    return msgspec.msgpack.encode(
+        (
+            _rungs(ladder),
+            [one.place for one in asked],
+            request.caller_key if any(one.forwards_key for one in asked) else None,
+            (ladder.checked, ladder.strict, ladder.top_retries, ladder.max_cost_nano_usd),
+            decision.preferred,
+            decision.output_cap,
+            decision.domain,
+            request.max_cost_nano_usd,
+        )
+    )
+
+
+def _rungs(ladder: Ladder) -> list[tuple[str, str, str, float]]:
+    return [
+        (rung.model.provider, rung.model.upstream_name, rung.model.name, rung.threshold)
+        for rung in ladder.rungs
+    ]
+
+
+def _add(hashed: blake2b, part: bytes) -> None:
+    """One part; its length tells it from the next."""
+    hashed.update(len(part).to_bytes(8, "big"))
+    hashed.update(part)
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Ends(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_read_ends = msgspec.json.Decoder(_Ends).decode
+
+
+def _all_complete(events: Sequence[Event]) -> bool:
+    """Whether each of several choices ended well."""
+    ends = [choice.finish_reason for event in events for choice in _read_ends(event.raw).choices]
+    return all(end is None or end in COMPLETE for end in ends)

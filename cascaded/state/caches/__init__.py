@@ -1,0 +1,1 @@
+"""Earlier answers, over an injected store and clock."""

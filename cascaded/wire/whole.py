@@ -1,0 +1,122 @@
+"""A stream's chunks as the whole answer that they make, and a whole answer as chunks. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from cascaded.wire.openai_chat import WireError
+
+JSON = dict[str, Any]
+SAID_ONCE = frozenset({"role", "id", "type"})
+"""Texts of a delta that are not pieces of a longer one."""
+
+_read = msgspec.json.Decoder(JSON)
+
+
+class _Pieces(list[str]):
+    """A text that comes in pieces: joined once, at the end."""
+
+
+def whole_of(chunks: Iterable[bytes]) -> bytes:
+    """The `chat.completion` that these chunks make; members that we do not know are kept.
+
+    Raises `WireError` for what is no chunk.
+    """
+    answer: JSON = {}
+    choices: dict[int, JSON] = {}
+    try:
+        for raw in chunks:
+            chunk = _read.decode(raw)
+            for choice in chunk.pop("choices", None) or ():
+                _add_choice(choices.setdefault(choice.get("index", 0), {}), choice)
+            usage = chunk.pop("usage", None)
+            answer.update(chunk if usage is None else {**chunk, "usage": usage})
+    except (msgspec.DecodeError, AttributeError, TypeError, RecursionError) as error:
+        raise WireError(f"not a chat completion: {error}") from None
+    made = [_joined(choices[index]) for index in sorted(choices)]
+    return msgspec.json.encode({**answer, "object": "chat.completion", "choices": made})
+
+
+def chunks_of(whole: bytes) -> list[bytes]:
+    """The answer as a stream: its words, its end, and its usage where it has some."""
+    answer = _read.decode(whole)
+    choices: list[JSON] = answer.pop("choices")
+    usage = answer.pop("usage", None)
+    head = {**answer, "object": "chat.completion.chunk"}
+    words = [_first_half(choice) for choice in choices]
+    ends = [
+        {"index": choice.get("index", 0), "delta": {}, "finish_reason": choice.get("finish_reason")}
+        for choice in choices
+    ]
+    stream: list[JSON] = [{**head, "choices": words}, {**head, "choices": ends}]
+    if usage is not None:
+        stream.append({**head, "choices": [], "usage": usage})
+    return [msgspec.json.encode(chunk) for chunk in stream]
+
+
+def _first_half(choice: JSON) -> JSON:
+    delta = dict(choice.get("message") or {})
+    if isinstance(calls := delta.get("tool_calls"), list):
+        delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
+    rest = {name: value for name, value in choice.items() if name != "message"}
+    return {**rest, "delta": delta, "finish_reason": None}
+
+
+def _add_choice(into: JSON, choice: JSON) -> None:
+    """One more piece of a choice."""
+    message = into.setdefault("message", {})
+    for name, value in choice.items():
+        if name == "delta":
+            _merge(message, value or {})
+        elif name == "logprobs" and value is not None:
+            into["logprobs"] = into.get("logprobs") or {}
+            _merge(into["logprobs"], value)
+        elif value is not None or name not in into:
+            into[name] = value
+
+
+def _merge(into: JSON, delta: JSON) -> None:
+    """Texts are pieces of one text, lists go on, tool calls go on by their index."""
+    for name, value in delta.items():
+        if value is None:
+            into.setdefault(name, None)
+        elif isinstance(value, str) and name not in SAID_ONCE:
+            if not isinstance(into.get(name), _Pieces):
+                into[name] = _Pieces()
+            into[name].append(value)
+        elif name == "tool_calls":
+            calls = into.get(name) or {}
+            into[name] = calls
+            for at, call in enumerate(value):
+                _merge(calls.setdefault(call.get("index", at), {}), call)
+        elif isinstance(value, list):
+            into[name] = into.get(name) or []
+            into[name].extend(value)
+        elif isinstance(value, dict):
+            into[name] = into.get(name) or {}
+            _merge(into[name], value)
+        else:
+            into[name] = value
+
+
+def _joined(choice: JSON) -> JSON:
+    """The choice with its texts in one."""
+    message = choice["message"]
+    if isinstance(calls := message.get("tool_calls"), dict):
+        ordered = [calls[index] for index in sorted(calls)]
+        message["tool_calls"] = [
+            {name: value for name, value in call.items() if name != "index"} for call in ordered
+        ]
+    joined: JSON = _texts({**choice, "message": {"role": "assistant", "content": None, **message}})
+    return joined
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, list):
+        return [_texts(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _texts(one) for name, one in value.items()}
+    return value
