@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.wire.caching import CacheWord
+
 Who = Literal["anyone", "scrapers", "callers", "administrators"]
 WHO: dict[Who, str] = {
     "anyone": "Anyone who can connect.",
@@ -108,4 +110,12 @@ CLAIMS = (
     Query("X-Organization-ID", "Its organisation. Believed likewise."),
     Query("X-Workspace-ID", "Its workspace. Believed likewise."),
     Query("X-Team-ID", "Its team. Believed likewise."),
+)
+WISHES = (
+    Query(
+        "X-Cascaded-Cache",
+        "Earlier answers: `on`, also where answers may differ; `refresh`: ask anew; `off`.",
+        CacheWord,
+    ),
+    Query("Cache-Control", "`no-store`, `no-cache` or `max-age=SECONDS`, for earlier answers."),
 )

@@ -16,6 +16,7 @@ from aiohttp.web_urldispatcher import AbstractResource
 from msgspec.structs import replace
 
 from cascaded.api.auth import Gate
+from cascaded.api.caches import Caches
 from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.keys import Keys
@@ -106,6 +107,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     records: Records
     people: People
     upkeep: Upkeep
+    caches: Caches
     audit: Audit
     gate: Gate
     limits: Limits

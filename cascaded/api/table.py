@@ -16,7 +16,17 @@ from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.dialects.openai_texts import OpenAICompletions, OpenAIEmbeddings
 from cascaded.api.openapi import document
 from cascaded.api.people import Ward
-from cascaded.api.routes import ANSWERED, ASKED, BRACKET, CALL, CLAIMS, DECIDED, Query, Route
+from cascaded.api.routes import (
+    ANSWERED,
+    ASKED,
+    BRACKET,
+    CALL,
+    CLAIMS,
+    DECIDED,
+    WISHES,
+    Query,
+    Route,
+)
 from cascaded.api.server import Services, converse, health, metrics, model, models, ready
 from cascaded.api.shapes import (
     AllLimits,
@@ -47,8 +57,11 @@ from cascaded.api.shapes import (
 from cascaded.client.results import (
     AuditPage,
     Backup,
+    CacheChecked,
+    CacheInfo,
     CascadeResult,
     Check,
+    Cleared,
     Health,
     Held,
     KeyInfo,
@@ -185,7 +198,7 @@ ROUTES: tuple[Route, ...] = (
         foreign=True,
         does="OpenAI's chat completions. Members that are not named here are forwarded unseen.",
         serve=lambda now: partial(converse, now, OpenAIChat()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=ChatBody,
         answer=ChatCompletion,
         streams=True,
@@ -224,7 +237,7 @@ ROUTES: tuple[Route, ...] = (
         who="callers",
         does="Ask through a cascade, with rich metadata. Give `query` or `messages`.",
         serve=lambda now: partial(converse, now, Native()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=InferRequest,
         answer=CascadeResult,
         streams=True,
@@ -503,6 +516,38 @@ ROUTES: tuple[Route, ...] = (
         body=BackupRequest,
         answer=Backup,
         errors=(*CALL, "backup_failed"),
+    ),
+    Route(
+        method="GET",
+        path="/cache",
+        who="administrators",
+        does="What the cache holds, and what it did since the start.",
+        serve=lambda now: now.caches.show,
+        answer=CacheInfo,
+    ),
+    Route(
+        method="DELETE",
+        path="/cache",
+        who="administrators",
+        does="Forget kept answers: of an organisation, of a user who belongs to none, of a model;"
+        " without any of them all. Answered once they are gone from the disk.",
+        serve=lambda now: now.caches.clear,
+        parameters=(
+            Query("organization", "Whose answers."),
+            Query("user_id", "Whose answers."),
+            Query("model", "Who gave them."),
+        ),
+        answer=Cleared,
+        errors=(*CALL, "state_unavailable"),
+    ),
+    Route(
+        method="POST",
+        path="/cache/verify",
+        who="administrators",
+        does="Read every kept answer, and forget what is damaged.",
+        serve=lambda now: now.caches.verify,
+        answer=CacheChecked,
+        errors=(*CALL, "state_unavailable"),
     ),
     Route(
         method="POST",

@@ -26,6 +26,7 @@ COMMANDS = {
     "audit": "cascaded.cli.records:audit",
     "reload": "cascaded.cli.reload:reload",
     "state": "cascaded.cli.state:state",
+    "cache": "cascaded.cli.cache:cache",
     "models": "cascaded.cli.models:models",
     "config": "cascaded.cli.config:config",
     "doctor": "cascaded.cli.doctor:doctor",

@@ -54,6 +54,8 @@ def plain(text: str) -> str:
 
 def verdict(metadata: Metadata) -> str:
     """What became of the draft, in words."""
+    if metadata.cache is not None:
+        return "from the cache"
     if metadata.draft_model is None:
         return "asked by name"
     if metadata.draft_accepted:

@@ -27,9 +27,12 @@ from cascaded.client.results import (
     AuditPage,
     Backup,
     Budget,
+    CacheChecked,
+    CacheInfo,
     CascadeResult,
     CascadeStreamChunk,
     Check,
+    Cleared,
     Health,
     Held,
     KeyInfo,
@@ -97,6 +100,8 @@ class Asked(TypedDict, total=False):
     max_tokens: int
     max_cost: Decimal | str | int
     """The most that this call may cost over all attempts, in US dollars. Never a float."""
+    cache: Literal["on", "off", "refresh"]
+    """Earlier answers: `on`, also where answers may differ; `refresh`: ask anew; `off`."""
     options: Mapping[str, object]
     """Further chat-completions members: `temperature`, `tools`, `response_format` …"""
 
@@ -270,6 +275,25 @@ def keys(user_id: str | None = None, *, after: str | None = None) -> Call[KeyPag
 def revoke_key(id: str) -> Call[KeyInfo]:
     """From now on this key opens nothing. Administrators."""
     return _delete(_at("keys", id), _json(KeyInfo))
+
+
+def cache() -> Call[CacheInfo]:
+    """What the cache holds, and what it did since the start. Administrators."""
+    return _get("/cache", _json(CacheInfo))
+
+
+def clear_cache(
+    *, organization: str | None = None, user_id: str | None = None, model: str | None = None
+) -> Call[Cleared]:
+    """Forget kept answers: of an organisation, of a user who belongs to none, of a model; or all.
+    Administrators."""
+    wanted = _get("", _json(Cleared), organization=organization, user_id=user_id, model=model)
+    return _delete("/cache" + wanted.path, wanted.read)
+
+
+def verify_cache() -> Call[CacheChecked]:
+    """Read every kept answer, and forget what is damaged. Administrators."""
+    return _post("/cache/verify", _json(CacheChecked), {}, repeatable=True)
 
 
 def unknowns() -> Call[list[UnresolvedHold]]:

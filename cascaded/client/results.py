@@ -329,6 +329,43 @@ class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
     """The tables in which it differs from the one before."""
 
 
+class CacheInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the cache holds, and what it did since the start."""
+
+    enabled: bool
+    on_disk: bool
+    """Whether answers are kept over restarts."""
+    ttl_s: int
+    entries: int
+    bytes: int
+    memory_bytes: int
+    """Of those that are in memory, too."""
+    hits: int
+    shared: int
+    """Of the hits: calls that waited for an equal one."""
+    misses: int
+    stored: int
+    evicted: int
+    """For want of room."""
+    expired: int
+    damaged: int
+    lost: int
+    """Could not be written to the disk."""
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """How many answers were forgotten."""
+
+    cleared: int
+
+
+class CacheChecked(msgspec.Struct, frozen=True):
+    """How many answers were read, and how many of them were damaged and forgotten."""
+
+    checked: int
+    damaged: int
+
+
 class BackupPart(msgspec.Struct, frozen=True, kw_only=True):
     """A folder of a backup."""
 

@@ -13,6 +13,7 @@ from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
 from cascaded.adapters.nothing import NoGuardrail
 from cascaded.api.auth import Gate, digests
+from cascaded.api.caches import Caches
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
@@ -121,6 +122,7 @@ def make_generation(
             offload=ground.upkeep,
             reload=reload,
         ),
+        caches=Caches(ground.cache, enabled=config.cache.enabled),
         audit=ground.audit,
         gate=_gate(config, ground),
         limits=Limits(

@@ -60,8 +60,18 @@ def is_wanted(request: Request, decision: Decision) -> bool:
 def tenant_of(caller: Caller) -> str:
     """Who shares answers: the users of an organisation, else nobody but the user."""
     if caller.organization_id is not None:
-        return f"organization:{caller.organization_id}"
-    return f"user:{caller.user_id}"
+        return of_organization(caller.organization_id)
+    return of_user(caller.user_id)
+
+
+def of_organization(id: str) -> str:
+    """The users of this organisation, as one tenant."""
+    return f"organization:{id}"
+
+
+def of_user(id: str) -> str:
+    """This user, of no organisation, as a tenant."""
+    return f"user:{id}"
 
 
 def key_of(

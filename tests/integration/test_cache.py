@@ -4,15 +4,21 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import openai
 import pytest
+from click.testing import CliRunner, Result
 
+from cascaded.adapters.lmdb_store import LmdbStore
+from cascaded.cli import cascaded as command
+from cascaded.client import Client
+from cascaded.types.errors import StoreFullError
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
-from tests.support.upstream import Fails, Hangs, Says, Upstream
+from tests.support.process import wait_for
+from tests.support.upstream import Fails, Says, Upstream
 
 ASKED: dict[str, Any] = {
     "model": "strong",
@@ -230,10 +236,10 @@ class TestSingleFlight:
 
     def test_when_it_hangs_up_the_next_one_leads(self, daemon: Daemon, upstream: Upstream) -> None:
         upstream.on("strong", Says("Paris.", delay_s=1.0), Says("Paris!"))
+        found: list[httpx2.Response] = []
+        waiting = threading.Timer(0.1, lambda: found.append(ask(daemon)))
+        waiting.start()
         with daemon.http() as http, pytest.raises(httpx2.TimeoutException):
-            waiting = threading.Timer(0.1, lambda: found.append(ask(daemon)))
-            found: list[httpx2.Response] = []
-            waiting.start()
             http.post("/v1/chat/completions", json=ASKED, timeout=0.4)
         waiting.join()
         assert found[0].json()["choices"][0]["message"]["content"] == "Paris!"
@@ -245,8 +251,7 @@ class TestSingleFlight:
             found: list[httpx2.Response] = []
             leader = threading.Thread(target=lambda: found.append(ask(daemon)))
             leader.start()
-            while not upstream.received:
-                pass
+            wait_for(lambda: upstream.received)
             assert state_of(ask(daemon)) == "miss"
             leader.join()
         assert len(upstream.received) == 2
@@ -283,6 +288,7 @@ class TestLimits:
                 told = http.post("/check", json={"query": "Hi", "max_tokens": 50}).json()["limits"]
         assert told == []  # it is refused for its requests
 
+
 def test_a_tier_a_profile_and_a_ladder_may_go_without(upstream: Upstream) -> None:
     config = CASCADE.replace("[tiers.free]", "[tiers.free]\ncaching = false\nmax_tokens = 4000")
     config = config.replace("threshold = 0.6", "threshold = 0.6\ncache = false")
@@ -292,3 +298,144 @@ def test_a_tier_a_profile_and_a_ladder_may_go_without(upstream: Upstream) -> Non
         with daemon.http() as http:
             http.post("/users", json={"user_id": "eve", "enable_caching": False})
         assert state_of(ask(daemon, {"X-User-ID": "eve"})) == "off"
+
+
+def kept_in(folder: Path) -> str:
+    """A daemon whose state outlives it."""
+    return CASCADE.replace("{folder}/state", str(folder))
+
+
+class TestKept:
+    def test_a_reload_keeps_it_and_turns_it_off(self, upstream: Upstream) -> None:
+        with daemon_with(CASCADE, url=upstream.url) as daemon:
+            ask(daemon)
+            daemon.toml += "\n[cache]\nttl_s = 100\n"
+            assert daemon.reload().status_code == 200
+            assert state_of(ask(daemon)) == "hit"
+            daemon.toml = daemon.toml.replace("ttl_s = 100", "enabled = false")
+            assert daemon.reload().status_code == 200
+            assert state_of(ask(daemon)) == "off"
+            daemon.toml = daemon.toml.replace("enabled = false", "max_entries = 5")
+            refused = daemon.reload()
+            assert refused.status_code == 422
+            assert "cache.max_entries holds until a restart" in refused.text
+
+    def test_another_place_upstream_is_another_key(self, upstream: Upstream) -> None:
+        with daemon_with(CASCADE, url=upstream.url) as daemon:
+            ask(daemon)
+            with upstream_server(Upstream()) as other:
+                daemon.toml = daemon.toml.replace(upstream.url, other.url)
+                assert daemon.reload().status_code == 200
+                assert state_of(ask(daemon)) == "miss"
+
+    def test_a_restart_keeps_it(self, upstream: Upstream, tmp_path: Path) -> None:
+        with daemon_with(kept_in(tmp_path), url=upstream.url) as daemon:
+            first = ask(daemon)
+        with daemon_with(kept_in(tmp_path), url=upstream.url) as daemon:
+            second = ask(daemon)
+            assert state_of(second) == "hit"
+            assert second.json() == first.json()
+        assert len(upstream.received) == 1
+
+    def test_without_a_disk_a_restart_forgets(self, upstream: Upstream, tmp_path: Path) -> None:
+        config = kept_in(tmp_path) + "[cache]\ndisk = false\n"
+        for _ in range(2):
+            with daemon_with(config, url=upstream.url) as daemon:
+                assert [state_of(ask(daemon)) for _ in range(2)] == ["miss", "hit"]
+        assert not (tmp_path / "cache").exists()
+
+    def test_a_damaged_folder_is_told_and_no_reason_not_to_serve(
+        self, upstream: Upstream, tmp_path: Path
+    ) -> None:
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / "data.mdb").write_bytes(b"no database" * 1000)
+        with daemon_with(kept_in(tmp_path), url=upstream.url) as daemon:
+            assert [state_of(ask(daemon)) for _ in range(2)] == ["miss", "hit"]
+            assert "answers are kept in memory alone" in daemon.log_lines()
+
+    def test_a_full_disk_is_told_and_memory_goes_on(
+        self, daemon: Daemon, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise StoreFullError("the disk is full")
+
+        monkeypatch.setattr(LmdbStore, "put_many", full)
+        assert [state_of(ask(daemon)) for _ in range(2)] == ["miss", "hit"]
+        wait_for(lambda: "the disk is full; answers are kept in memory" in daemon.log_lines())
+        monkeypatch.undo()
+        assert state_of(ask(daemon, seed=1)) == "miss"
+        wait_for(lambda: "answers are written again" in daemon.log_lines())
+        with Client(daemon.socket) as client:
+            assert client.cache().lost == 1
+
+
+def invoke(daemon: Daemon, *words: str) -> Result:
+    words = ("cache", *words, "--socket", daemon.socket)
+    return CliRunner().invoke(command, words, prog_name="cascaded", env={"COLUMNS": "200"})
+
+
+class TestLookingAfterIt:
+    def test_figures(self, daemon: Daemon) -> None:
+        assert "answers" in invoke(daemon, "show").output
+        for _ in range(4):
+            ask(daemon)
+        shown = invoke(daemon, "show")
+        assert shown.exit_code == 0, shown.output
+        assert "3 (75% of 4)" in shown.output
+        told = json.loads(invoke(daemon, "show", "--json").output)
+        assert (told["entries"], told["stored"], told["on_disk"]) == (1, 1, True)
+        with daemon.http() as http:
+            scrape = http.get("/metrics").text
+        assert "cascaded_cache_hits_total 3.0" in scrape
+        assert "cascaded_cache_entries 1.0" in scrape
+
+    def test_clear(self, daemon: Daemon) -> None:
+        alice, acme = {"X-User-ID": "alice"}, {"X-Organization-ID": "acme"}
+        everybody: list[dict[str, str]] = [alice, acme, {}]
+        for who in everybody:
+            ask(daemon, who)
+        ask(daemon, model="cheap")
+        cleared = invoke(daemon, "clear", "--user", "alice")
+        assert cleared.output == "forgotten: 1\n"
+        assert [state_of(ask(daemon, who)) for who in everybody] == ["miss", "hit", "hit"]
+        with Client(daemon.socket) as client:
+            assert client.clear_cache(organization="acme", model="cheap").cleared == 0
+            assert client.clear_cache(organization="acme").cleared == 1
+            assert client.clear_cache(model="cheap").cleared == 1
+            assert client.clear_cache().cleared == 2
+            assert client.verify_cache().checked == 0
+        both = "/cache?organization=acme&user_id=alice"
+        with daemon.http() as http:
+            assert http.delete(both).status_code == 400
+
+    def test_verify_finds_what_is_damaged(self, daemon: Daemon) -> None:
+        ask(daemon)
+        ask(daemon, seed=1)
+        sound = invoke(daemon, "verify")
+        assert (sound.exit_code, sound.output) == (
+            0,
+            "2 answers read, 0 were damaged and are gone\n",
+        )
+        cache: Any = daemon.services.caches
+        store: Any = cache._exact._store
+        [(key, value), _] = store.scan(b"v", b"w", 2)
+        store.put_many([(key, value[:-1] + bytes([value[-1] ^ 1]))])
+        found = invoke(daemon, "verify", "--json")
+        assert found.exit_code == 1
+        assert json.loads(found.output) == {"checked": 2, "damaged": 1}
+        assert json.loads(invoke(daemon, "verify", "--json").output) == {"checked": 1, "damaged": 0}
+
+    def test_a_disk_that_says_no_is_told(
+        self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ask(daemon)
+        invoke(daemon, "verify")
+
+        def broken(*_: object) -> None:
+            raise StoreFullError("the disk is broken")
+
+        for name in ("delete_range", "get_many"):
+            monkeypatch.setattr(LmdbStore, name, broken)
+        for words in ("verify", "clear"):
+            told = invoke(daemon, words)
+            assert "the disk is broken" in str(told.exception)
