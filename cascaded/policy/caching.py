@@ -121,7 +121,7 @@ def is_kept(request: Request, decision: Decision, end: Result, events: Sequence[
         and answer.finish_reason in COMPLETE
         and (request.choices == 1 or _all_complete(events))
         and decision.ladder is decision.menu[0].ladder
-        and any(rung.model is by.model for rung in decision.ladder.rungs)
+        and not end.notices  # nobody answered in another's place
     )
 
 
