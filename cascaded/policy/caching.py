@@ -43,17 +43,25 @@ def is_wanted(request: Request, decision: Decision) -> bool:
 
     By default where asking again would buy the same answer, and giving it again does nothing.
     """
-    tier, wish = decision.tier, request.cache
-    assert decision.ladder is not None
-    if wish.off or not decision.ladder.cache or not (tier is None or tier.caching):
-        return False
-    if decision.profile is not None and not decision.profile.enable_caching:
+    if request.kind != "chat" or not _may(request, decision):
         return False
     if sum(map(len, request.fields.values())) > MAX_KEYED_BYTES:
         return False
-    return wish.asked or (
+    return request.cache.asked or (
         request.deterministic
         and all(is_absent(request.fields.get(name, ABSENT)) for name in WORLDLY)
+    )
+
+
+def _may(request: Request, decision: Decision) -> bool:
+    """Whether nobody forbids it: the caller, the ladder, the tier, the profile."""
+    ladder, tier, profile = decision.ladder, decision.tier, decision.profile
+    assert ladder is not None
+    return (
+        not request.cache.off
+        and ladder.cache
+        and (tier is None or tier.caching)
+        and (profile is None or profile.enable_caching)
     )
 
 
