@@ -67,7 +67,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     kind: Kind = "chat"
     fields: Mapping[str, msgspec.Raw]
-    """The body to send, in the form of its kind, bounds and model already set."""
+    """The body to send, in the form of its kind and of the model, bounds and model already set."""
+    headers: Mapping[str, str] = {}
+    """Headers of the caller's that go upstream."""
     stream: bool
     request_id: str
     caller_key: str | None = None
@@ -107,6 +109,14 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give back connections and child processes."""
+        ...
+
+
+class Counter(Protocol):
+    """A provider that counts a prompt's tokens, for free."""
+
+    async def count(self, call: Call) -> int:
+        """Tokens of the prompt. Raises `ProviderError`."""
         ...
 
 

@@ -1,5 +1,7 @@
 """Every error that a caller can see: its code, status and type, once."""
 
+from collections.abc import Callable
+
 import msgspec
 from aiohttp import web
 
@@ -334,25 +336,74 @@ def error_object(refusal: Refusal) -> dict[str, object]:
     }
 
 
+Refuse = Callable[[Refusal, str], web.Response]
+"""How a refusal is answered, with the request's id."""
+
+
 def error_response(refusal: Refusal, request_id: str) -> web.Response:
     """The whole answer to a call that was refused."""
     kind = ERRORS[refusal.code]
-    told = {
-        "x-request-id": request_id,
-        "x-should-retry": "true" if kind.retry else "false",
-    }
-    if refusal.retry_after_s is not None:
-        told["retry-after"] = str(max(1, round(refusal.retry_after_s)))
-        told["retry-after-ms"] = str(round(refusal.retry_after_s * 1000))
     return web.Response(
-        status=_status(refusal, kind),
-        headers=told,
+        status=_status(refusal, kind.status),
+        headers={"x-request-id": request_id, **_retrying(refusal, kind)},
         body=msgspec.json.encode({"error": error_object(refusal)}),
         content_type="application/json",
     )
 
 
-def _status(refusal: Refusal, kind: Kind) -> int:
-    """The table's status; an upstream that refused the request keeps its own."""
+def _retrying(refusal: Refusal, kind: Kind) -> dict[str, str]:
+    """Whether and when to come back."""
+    told = {"x-should-retry": "true" if kind.retry else "false"}
+    if refusal.retry_after_s is not None:
+        told["retry-after"] = str(max(1, round(refusal.retry_after_s)))
+        told["retry-after-ms"] = str(round(refusal.retry_after_s * 1000))
+    return told
+
+
+ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""Anthropic's names of the statuses that have one; below 500 any other is a mistake of the
+caller's."""
+OVERLOADED, SERVER_FAULT = 529, 500
+
+
+def anthropic_status(kind: Kind) -> int:
+    """The status by which Anthropic's clients know it."""
+    if kind.type == "overloaded_error":
+        return OVERLOADED
+    faulty = kind.status >= SERVER_FAULT and kind.status not in ANTHROPIC_TYPES
+    return SERVER_FAULT if faulty else kind.status
+
+
+def anthropic_object(refusal: Refusal, request_id: str) -> dict[str, object]:
+    """The error as Anthropic tells it: its own type, and the members of ours beside it."""
+    status = _status(refusal, anthropic_status(ERRORS[refusal.code]))
+    fallback = "api_error" if status >= SERVER_FAULT else "invalid_request_error"
+    error = {**error_object(refusal), "type": ANTHROPIC_TYPES.get(status, fallback)}
+    return {"type": "error", "error": error, "request_id": request_id}
+
+
+def anthropic_response(refusal: Refusal, request_id: str) -> web.Response:
+    """As `error_response`, for callers that speak Anthropic's Messages."""
+    kind = ERRORS[refusal.code]
+    ids = {"x-request-id": request_id, "request-id": request_id}
+    return web.Response(
+        status=_status(refusal, anthropic_status(kind)),
+        headers={**ids, **_retrying(refusal, kind)},
+        body=msgspec.json.encode(anthropic_object(refusal, request_id)),
+        content_type="application/json",
+    )
+
+
+def _status(refusal: Refusal, usual: int) -> int:
+    """The usual status; an upstream that refused the request keeps its own."""
     status = refusal.details.get("upstream_status")
-    return status if refusal.code == "upstream_refused" and isinstance(status, int) else kind.status
+    return status if refusal.code == "upstream_refused" and isinstance(status, int) else usual

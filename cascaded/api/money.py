@@ -14,7 +14,7 @@ from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
 from cascaded.pipeline.stages.peek import LEAST
 from cascaded.pipeline.stages.resolve import Standing
-from cascaded.policy.limits.headers import rate_headers
+from cascaded.policy.limits import RateHeaders
 from cascaded.ports import Audit, Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import HoldError, LedgerFaultError
@@ -222,12 +222,12 @@ class Desk:
         except LedgerFaultError:  # the call has ended; the ledger's watch tells of the fault
             return ()
 
-    def headers(self, outcome: Outcome) -> dict[str, str]:
+    def headers(self, outcome: Outcome, told: RateHeaders) -> dict[str, str]:
         """The same, as headers."""
         limits = outcome.decision.limits
         if not limits.rates and not limits.hard:
             return {}
-        return rate_headers(outcome.left, self._clock.wall_ns())
+        return told(outcome.left, self._clock.wall_ns())
 
     def expire(self) -> int:
         """Charge holds in full whose time is up; how many there were. Never free money: an

@@ -6,9 +6,9 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from cascaded.api.errors import ERRORS
+from cascaded.api.errors import ERRORS, anthropic_response, anthropic_status
 from cascaded.api.routes import WHO, Query, Route
-from cascaded.api.shapes import Error
+from cascaded.api.shapes import AnthropicError, Error
 from cascaded.wire.protocol import HEADER
 
 JSON = dict[str, Any]
@@ -25,7 +25,7 @@ _PARAMETER = re.compile(r"\{([a-z_]+)\}")
 def document(routes: Sequence[Route]) -> JSON:
     """The whole document, as plain data."""
     types = {one for route in routes for one in (route.body, route.answer) if one is not None}
-    named = sorted({*types, Error}, key=lambda one: one.__name__)
+    named = sorted({*types, Error, AnthropicError}, key=lambda one: one.__name__)
     shapes, components = msgspec.json.schema_components(
         map(_describable, named), ref_template=_REF, schema_hook=_anything
     )
@@ -91,7 +91,8 @@ def _operation(route: Route, schemas: dict[type, JSON]) -> JSON:
         "summary": title.rstrip("."),
         "description": f"{route.does}\n\n**Who:** {WHO[route.who]}",
         "parameters": list(_parameters(route)),
-        "responses": _answers(route, schemas) | _refusals(errors),
+        "responses": _answers(route, schemas)
+        | _refusals(errors, anthropic=route.refuse is anthropic_response),
     }
     if route.body is not None:
         content = {"application/json": {"schema": schemas[route.body]}}
@@ -132,15 +133,17 @@ def _answers(route: Route, schemas: dict[type, JSON]) -> JSON:
     return {str(status): told for status in route.statuses}
 
 
-def _refusals(codes: Iterable[str]) -> JSON:
+def _refusals(codes: Iterable[str], *, anthropic: bool) -> JSON:
     """One answer for each status, with the codes that it may have."""
     by_status: dict[str, list[str]] = {}
     for code in codes:
         kind = ERRORS[code]
-        by_status.setdefault(str(kind.status), []).append(kind.code or code)
+        status = anthropic_status(kind) if anthropic else kind.status
+        by_status.setdefault(str(status), []).append(kind.code or code)
     if "upstream_refused" in codes:
         by_status["4XX"] = ["upstream_refused"]  # a provider's own status is kept
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=Error.__name__)}}}
+    shape = AnthropicError if anthropic else Error
+    content = {"application/json": {"schema": {"$ref": _REF.format(name=shape.__name__)}}}
     return {
         status: {"description": " or ".join(f"`{code}`" for code in told), "content": content}
         for status, told in sorted(by_status.items())

@@ -1,12 +1,12 @@
 """Where answers go: collected for a plain call, written as they come for a stream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
 
-from cascaded.types.decision import CacheState
+from cascaded.api.errors import error_object
+from cascaded.types.decision import CacheState, Refusal
 from cascaded.types.errors import CallerLeftError
 from cascaded.types.event import Event
 from cascaded.types.request import Request
@@ -31,6 +31,9 @@ class PlainReply:
 
 class StreamReply(ABC):
     """An SSE response that begins with its first event. Dialects differ in what they say."""
+
+    end_mark: bytes | None = DONE
+    """The data of the event that ends every whole answer, if there is one."""
 
     def __init__(self, http: web.BaseRequest, request: Request) -> None:
         self.committed = False
@@ -57,13 +60,22 @@ class StreamReply(ABC):
         last = self.sum_up(outcome, result)
         if last is not None:
             await self._write(last)
-        await self._write(DONE)
+        if self.end_mark is not None:
+            await self._write(self.end_mark)
         await self.response.write_eof()
 
-    async def fail(self, error: Mapping[str, object]) -> None:
+    async def fail(self, refusal: Refusal) -> None:
         """The end of a stream that broke after it had begun: an error, and no end mark."""
-        await self._write(msgspec.json.encode({"error": error}))
+        await self._write(self.complain(refusal))
         await self.response.write_eof()
+
+    def complain(self, refusal: Refusal) -> bytes:
+        """The data of the event that tells why it broke."""
+        return msgspec.json.encode({"error": error_object(refusal)})
+
+    def frame(self, data: bytes) -> bytes:
+        """The event, or events, as they go over the line."""
+        return sse(data)
 
     @abstractmethod
     def say(self, event: Event) -> bytes | None:
@@ -79,6 +91,6 @@ class StreamReply(ABC):
                 self.committed = True
                 self.response.headers[CACHE_HEADER] = self.cache
                 await self.response.prepare(self._http)
-            await self.response.write(sse(data))
+            await self.response.write(self.frame(data))
         except ConnectionError as gone:
             raise CallerLeftError from gone

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.api.errors import Refuse, error_response
 from cascaded.wire.caching import CacheWord
 
 Who = Literal["anyone", "scrapers", "callers", "administrators"]
@@ -96,6 +97,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     answer: type | None = None
     """Of status 200, as our own client reads it; `None`: of another format."""
     media: str = "application/json"
+    refuse: Refuse = error_response
+    """How it says no before its dialect has a say."""
     streams: bool = False
     """Whether the answer may be server-sent events."""
     errors: tuple[str, ...] = CALL
@@ -118,4 +121,9 @@ WISHES = (
         CacheWord,
     ),
     Query("Cache-Control", "`no-store`, `no-cache` or `max-age=SECONDS`, for earlier answers."),
+)
+
+ANTHROPIC_HEADERS = (
+    Query("anthropic-version", "The version of Anthropic's API; goes upstream as it is."),
+    Query("anthropic-beta", "Betas of it; goes upstream as it is."),
 )

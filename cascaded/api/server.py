@@ -17,8 +17,9 @@ from msgspec.structs import replace
 
 from cascaded.api.auth import Gate
 from cascaded.api.caches import Caches
+from cascaded.api.counting import Counting
 from cascaded.api.dialects.base import Dialect, Incoming
-from cascaded.api.errors import error_object, error_response
+from cascaded.api.errors import Refuse, error_response
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
@@ -102,6 +103,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tally: Tally
     pipeline: Pipeline
     desk: Desk
+    counting: Counting
     terms: Terms
     keys: Keys
     records: Records
@@ -198,7 +200,7 @@ def _handler(current: Current, route: Route) -> Handler:
     pick = cast("Pick", route.serve)
     if route.who == "administrators":
         pick = partial(_for_administrators, route.path, pick)
-    return _admitting(current, pick)
+    return _admitting(current, pick, route.refuse)
 
 
 _OPEN: Mapping[str, Callable[[Services], bool]] = {
@@ -207,14 +209,14 @@ _OPEN: Mapping[str, Callable[[Services], bool]] = {
 }
 
 
-def _admitting(current: Current, pick: Pick) -> Handler:
+def _admitting(current: Current, pick: Pick, refuse: Refuse) -> Handler:
     """The handler of a call: it belongs to the services in force when its head has arrived."""
 
     async def handle(http: web.Request) -> web.StreamResponse:
         services = current()
         services.tally.in_flight += 1
         try:
-            response = await _admit(services, pick(services), http)
+            response = await _admit(services, pick(services), http, refuse)
         finally:
             services.tally.in_flight -= 1
         if services.status.handing_over:
@@ -224,21 +226,23 @@ def _admitting(current: Current, pick: Pick) -> Handler:
     return handle
 
 
-async def _admit(services: Services, call: Call, http: web.Request) -> web.StreamResponse:
+async def _admit(
+    services: Services, call: Call, http: web.Request, refuse: Refuse
+) -> web.StreamResponse:
     """The bracket around a call: identity, load, the body read within its limits."""
     status = services.status
     received_ns = services.clock.monotonic_ns()
     request_id = _request_id(services, http)
     principal = services.gate.principal(http)
     if isinstance(principal, Refusal):
-        return _turn_away(services, principal, request_id)
+        return _turn_away(services, principal, request_id, refuse)
     if _is_busy(services):
-        return _turn_away(services, _busy(services), request_id)
+        return _turn_away(services, _busy(services), request_id, refuse)
     body = await _body(http, services)
     if isinstance(body, Refusal):
-        return _turn_away(services, body, request_id)
+        return _turn_away(services, body, request_id, refuse)
     if _is_busy(services):
-        return _turn_away(services, _busy(services), request_id)
+        return _turn_away(services, _busy(services), request_id, refuse)
     status.in_flight += 1
     try:
         return await call(
@@ -249,22 +253,25 @@ async def _admit(services: Services, call: Call, http: web.Request) -> web.Strea
                 request_id=request_id,
                 principal=principal,
                 received_ns=received_ns,
+                created_s=services.clock.wall_ns() // NS_PER_S,
             )
         )
     except WireError as error:
         wrong = Refusal(code="invalid_request", message=str(error), param=error.param)
-        return _turn_away(services, wrong, request_id)
+        return _turn_away(services, wrong, request_id, refuse)
     except LedgerFaultError as fault:
         services.log_fault(request_id, fault)
-        return _turn_away(services, LEDGER_DOWN, request_id)
+        return _turn_away(services, LEDGER_DOWN, request_id, refuse)
     finally:
         status.in_flight -= 1
 
 
-def _turn_away(services: Services, refusal: Refusal, request_id: str) -> web.Response:
+def _turn_away(
+    services: Services, refusal: Refusal, request_id: str, refuse: Refuse = error_response
+) -> web.Response:
     """The answer to a request that reached no model."""
     services.count_refusal(refusal.code)
-    return error_response(refusal, request_id)
+    return refuse(refusal, request_id)
 
 
 def _for_administrators(path: str, pick: Pick, services: Services) -> Call:
@@ -295,7 +302,8 @@ async def converse(services: Services, dialect: Dialect, incoming: Incoming) -> 
     if not room.take():
         ending = await room.wait(await services.priority(request))
         if ending != "entered":
-            return _turn_away(services, _busy(services, late=ending == "late"), request.id)
+            busy = _busy(services, late=ending == "late")
+            return _turn_away(services, busy, request.id, dialect.refuse)
     try:
         if request.stream:
             return await _stream(services, dialect, incoming.http, request)
@@ -309,11 +317,11 @@ async def _plain(services: Services, dialect: Dialect, request: Request) -> web.
     reply = PlainReply()
     outcome = await _run(services, request, reply)
     if isinstance(outcome.end, Refusal):
-        response = error_response(outcome.end, request.id)
+        response = dialect.refuse(outcome.end, request.id)
     else:
         assert reply.event is not None
         response = dialect.answer(request, reply.event, outcome, outcome.end)
-    response.headers.update(services.desk.headers(outcome))
+    response.headers.update(services.desk.headers(outcome, dialect.rates))
     return response
 
 
@@ -323,12 +331,12 @@ async def _stream(
     reply = dialect.stream(http, request)
     outcome = await _run(services, request, reply)
     if isinstance(outcome.end, Refusal) and not reply.committed:
-        refused = error_response(outcome.end, request.id)
-        refused.headers.update(services.desk.headers(outcome))
+        refused = dialect.refuse(outcome.end, request.id)
+        refused.headers.update(services.desk.headers(outcome, dialect.rates))
         return refused
     with suppress(CallerLeftError):
         if isinstance(outcome.end, Refusal):
-            await reply.fail(error_object(outcome.end))
+            await reply.fail(outcome.end)
         else:
             await reply.finish(outcome, outcome.end)
     return reply.response

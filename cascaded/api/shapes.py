@@ -111,6 +111,52 @@ class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[dict[str, Any], ...]
 
 
+class MessagesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """Anthropic's body; members that are not named here are forwarded unseen, or translated."""
+
+    model: str
+    """A ladder (`cascade/NAME`), an alias such as `auto`, or a model."""
+    messages: list[dict[str, object]]
+    max_tokens: int | None = None
+    """Without it the daemon sets one."""
+    system: str | list[dict[str, object]] | None = None
+    tools: list[dict[str, object]] | None = None
+    stream: bool | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """Anthropic's answer; members that are not named here come from the provider."""
+
+    type: str
+    role: str
+    model: str
+    content: tuple[dict[str, Any], ...]
+    stop_reason: str | None
+
+
+class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a prompt is."""
+
+    input_tokens: int
+
+
+class AnthropicErrorObject(msgspec.Struct, frozen=True, kw_only=True):
+    """As `ErrorObject`, with Anthropic's types."""
+
+    type: str
+    message: str
+    code: str
+    param: str | None
+
+
+class AnthropicError(msgspec.Struct, frozen=True, kw_only=True):
+    """Every answer of 400 and above on the routes of Anthropic's API."""
+
+    type: Literal["error"]
+    error: AnthropicErrorObject
+    request_id: str
+
+
 class ErrorObject(msgspec.Struct, frozen=True, kw_only=True):
     """Why a call was refused. A refused budget or rate tells more: `scope`, `budget_limit`,
     `current_spend`, `reset_time`, `recommendation` …"""

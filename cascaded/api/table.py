@@ -11,13 +11,16 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from cascaded.api.dialects.messages import Messages
 from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.dialects.openai_texts import OpenAICompletions, OpenAIEmbeddings
+from cascaded.api.errors import anthropic_response
 from cascaded.api.openapi import document
 from cascaded.api.people import Ward
 from cascaded.api.routes import (
     ANSWERED,
+    ANTHROPIC_HEADERS,
     ASKED,
     BRACKET,
     CALL,
@@ -45,10 +48,13 @@ from cascaded.api.shapes import (
     KeptUser,
     KeptWorkspace,
     LimitsOf,
+    Message,
+    MessagesBody,
     Models,
     Organizations,
     TierInfo,
     Tiers,
+    TokenCount,
     UserOrCreated,
     UserOrUsers,
     Users,
@@ -230,6 +236,35 @@ ROUTES: tuple[Route, ...] = (
         body=EmbeddingBody,
         answer=Embeddings,
         errors=(*CALL, *DECIDED, *ASKED),
+    ),
+    Route(
+        method="POST",
+        path="/messages",
+        who="callers",
+        foreign=True,
+        does="Anthropic's Messages. Members that are not named here are forwarded unseen to models"
+        " that are asked so; to others the call is translated.",
+        serve=lambda now: partial(converse, now, Messages()),
+        refuse=anthropic_response,
+        headers=(*CLAIMS, *ANTHROPIC_HEADERS),
+        body=MessagesBody,
+        answer=Message,
+        streams=True,
+        errors=(*CALL, *DECIDED, *ANSWERED),
+    ),
+    Route(
+        method="POST",
+        path="/messages/count_tokens",
+        who="callers",
+        foreign=True,
+        does="How many tokens a prompt of Anthropic's Messages has. Asked of Anthropic where a"
+        " model of the ladder is theirs; else counted here, or bounded.",
+        serve=lambda now: now.counting.count,
+        refuse=anthropic_response,
+        headers=(*CLAIMS, *ANTHROPIC_HEADERS),
+        body=MessagesBody,
+        answer=TokenCount,
+        errors=(*CALL, *DECIDED, *ANSWERED),
     ),
     Route(
         method="POST",

@@ -17,8 +17,8 @@ from cascaded.config.schema import (
     Embedded,
     Ladder,
     Model,
-    OpenAICompatible,
     Provider,
+    Upstream,
 )
 from cascaded.config.toml import Node
 from cascaded.types.tables import Tier
@@ -95,7 +95,7 @@ def _providers(
 
 def _bounded(provider: Provider, name: str, document: Node) -> Provider:
     """Timeouts that are not set follow those that are."""
-    if not isinstance(provider, OpenAICompatible):
+    if not isinstance(provider, Upstream):
         return provider
     for lesser, greater in PROVIDER_BOUNDS:
         if not document.has(("providers", name, lesser)):

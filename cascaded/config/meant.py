@@ -55,6 +55,7 @@ KEYS: Mapping[str, str] = {
 """Keys, and the settings that are meant, wherever such a setting may stand."""
 
 WORDS: Mapping[str, str] = {
+    "claude": "anthropic",
     "azure": "openai_compatible",
     "deepseek": "openai_compatible",
     "deny": "block",

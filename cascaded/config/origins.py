@@ -5,7 +5,7 @@ from typing import Final
 
 from cascaded.config.defaults import PROVIDER_BOUNDS
 from cascaded.config.mistakes import KeyPath
-from cascaded.config.schema import PRESETS, Config, OpenAICompatible
+from cascaded.config.schema import PRESETS, Config, Upstream
 from cascaded.config.toml import Node
 from cascaded.types.environment import Variable
 
@@ -57,6 +57,5 @@ class Origins:
         return "default"
 
     def _is_bounded(self, provider: str | int, setting: str | int) -> bool:
-        defaults = OpenAICompatible(base_url="")
         mine = self._config.providers[str(provider)]
-        return bool(getattr(mine, str(setting)) != getattr(defaults, str(setting)))
+        return bool(getattr(mine, str(setting)) != getattr(Upstream(base_url=""), str(setting)))

@@ -45,7 +45,8 @@ class Table(NamedTuple):
 def tables() -> tuple[Table, ...]:
     """All of them, in the order of the schema."""
     seen: dict[type, str] = {}
-    return tuple(_tables(config_type(), "", _meaning_of(Config), seen))
+    # Kinds that have a table in common tell of it once.
+    return tuple(dict.fromkeys(_tables(config_type(), "", _meaning_of(Config), seen)))
 
 
 def _tables(

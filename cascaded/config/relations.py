@@ -20,7 +20,7 @@ from cascaded.config.schema import (
     Embedded,
     Ladder,
     Model,
-    OpenAICompatible,
+    Upstream,
 )
 from cascaded.config.secrets import is_literal, unreadable
 from cascaded.config.toml import Node
@@ -38,7 +38,7 @@ _SENSITIVE_HEADERS = frozenset(
 _OUR_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
 )
-_ENDPOINT = "/chat/completions"
+_ENDPOINTS = ("/chat/completions", "/messages")
 _NOT_BUILT = {
     "balanced": "it needs semantic similarity and toxicity checks",
     "strict": "it needs hallucination checks by self-consistency",
@@ -72,7 +72,7 @@ class _Relations:
                 "tables [providers.NAME], [models.NAME] and [ladders.NAME]",
             )
         for name, provider in self._config.providers.items():
-            if isinstance(provider, OpenAICompatible):
+            if isinstance(provider, Upstream):
                 self._check_upstream(("providers", name), provider)
         for name, model in self._config.models.items():
             self._check_model(("models", name), model)
@@ -138,7 +138,7 @@ class _Relations:
 
     # [providers.NAME]
 
-    def _check_upstream(self, path: KeyPath, provider: OpenAICompatible) -> None:
+    def _check_upstream(self, path: KeyPath, provider: Upstream) -> None:
         self._check_base_url((*path, "base_url"), provider.base_url)
         if provider.proxy:
             self._check_proxy((*path, "proxy"), provider)
@@ -170,11 +170,12 @@ class _Relations:
             self._report.add(path, "a URL may not carry a password", "api_key for the secret")
         elif url.query or url.fragment:
             self._report.add(path, "it has a query or a fragment", expected)
-        elif url.path.rstrip("/").endswith(_ENDPOINT):
-            near = text.rstrip("/").removesuffix(_ENDPOINT)
-            self._report.add(path, f"{_ENDPOINT} is added to it", "where the API begins", near)
+        for endpoint in _ENDPOINTS:
+            if url and url.path.rstrip("/").endswith(endpoint):
+                near = text.rstrip("/").removesuffix(endpoint)
+                self._report.add(path, f"{endpoint} is added to it", "where the API begins", near)
 
-    def _check_proxy(self, path: KeyPath, provider: OpenAICompatible) -> None:
+    def _check_proxy(self, path: KeyPath, provider: Upstream) -> None:
         assert provider.proxy is not None
         url = _url(provider.proxy.reveal(), ("http", "https"))
         if url is None:
@@ -188,9 +189,7 @@ class _Relations:
         elif provider.uds:
             self._report.add(path, "a Unix socket is not reached by proxy", "proxy or uds")
 
-    def _check_order(
-        self, path: KeyPath, provider: OpenAICompatible, lesser: str, greater: str
-    ) -> None:
+    def _check_order(self, path: KeyPath, provider: Upstream, lesser: str, greater: str) -> None:
         low, high = getattr(provider, lesser), getattr(provider, greater)
         if low > high:
             at = (*path, lesser)

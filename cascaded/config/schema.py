@@ -231,21 +231,15 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Where the lines go. By default to standard error."""
 
 
-class OpenAICompatible(
-    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="openai_compatible"
-):
-    """An upstream that speaks OpenAI's chat completions: OpenAI, Azure, Groq, vLLM, Ollama …"""
+class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """An upstream over HTTP."""
 
     base_url: Url
     """Where its API begins, such as `https://api.openai.com/v1`."""
     uds: SocketPath | None = None
     """Dial this Unix socket instead of the URL's host."""
     api_key: Secret | None = None
-    """Sent as `Authorization: Bearer`."""
-    organization: HeaderText | None = None
-    """Sent as `OpenAI-Organization`."""
-    project: HeaderText | None = None
-    """Sent as `OpenAI-Project`."""
+    """The key of our own: `Authorization: Bearer` to most, `x-api-key` to Anthropic."""
     headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
         msgspec.field(default_factory=nothing)
     )
@@ -286,11 +280,29 @@ class OpenAICompatible(
     """Whether an answer of 5xx may have been billed."""
     cancel_stops_billing: bool = False
     """Whether hanging up stops the bill at what was streamed."""
-    logprobs: bool = False
-    """Whether it can be asked for log-probabilities, which tell how sure a model is."""
     region: Name | None = None
     """Where it keeps data, such as `eu` or `eu-west-1`. Organisations whose data must stay
     somewhere use only providers that say so."""
+
+
+class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatible"):
+    """An upstream that speaks OpenAI's chat completions: OpenAI, Azure, Groq, vLLM, Ollama …"""
+
+    organization: HeaderText | None = None
+    """Sent as `OpenAI-Organization`."""
+    project: HeaderText | None = None
+    """Sent as `OpenAI-Project`."""
+    logprobs: bool = False
+    """Whether it can be asked for log-probabilities, which tell how sure a model is."""
+
+
+class Anthropic(Upstream, frozen=True, kw_only=True, tag="anthropic"):
+    """An upstream that speaks Anthropic's Messages: Anthropic itself, or a gateway to it."""
+
+    base_url: Url = "https://api.anthropic.com/v1"
+    """Where its API begins; `/messages` is added to it."""
+    version: HeaderText = "2023-06-01"
+    """Sent as `anthropic-version` where the caller does not say one."""
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="embedded"):
@@ -306,7 +318,7 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     """Tokens of context to make room for. By default 8,192."""
 
 
-Provider = OpenAICompatible | Embedded
+Provider = OpenAICompatible | Anthropic | Embedded
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

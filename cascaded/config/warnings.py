@@ -12,7 +12,7 @@ import msgspec
 from cascaded.config.limits import tables
 from cascaded.config.mistakes import KeyPath, Report, shown
 from cascaded.config.relations import is_loopback
-from cascaded.config.schema import Config, Limits, OpenAICompatible
+from cascaded.config.schema import Config, Limits, Upstream
 from cascaded.types.secret import Secret
 from cascaded.types.tables import LimitTable
 
@@ -45,7 +45,7 @@ def note_warnings(config: Config, report: Report, file: Path | None, mode_of: Mo
     for path, secret in _secrets(config):
         _note_secret_file(path, secret, report, mode_of)
     for name, provider in config.providers.items():
-        if isinstance(provider, OpenAICompatible):
+        if isinstance(provider, Upstream):
             _note_open_line(("providers", name), provider, report)
     _note_open_socket(config, report)
     for path, table in tables(config.limits):
@@ -82,7 +82,7 @@ def _mode(file: Path, mode_of: ModeOf) -> int:
         return 0  # what cannot be looked at is not known to be open
 
 
-def _note_open_line(path: KeyPath, provider: OpenAICompatible, report: Report) -> None:
+def _note_open_line(path: KeyPath, provider: Upstream, report: Report) -> None:
     url = urlsplit(provider.base_url)
     keyed = provider.api_key is not None or provider.forward_caller_key
     if keyed and url.scheme == "http" and not provider.uds and not is_loopback(url.hostname or ""):

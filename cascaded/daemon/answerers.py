@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import StartError
 from cascaded.models.catalogue import UnknownModelError, find
@@ -14,7 +16,8 @@ from cascaded.models.folder import models_folder, weights_path
 from cascaded.pipeline.watch import Tell, Watch
 from cascaded.policy.outages import NEVER, Thresholds
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Clock, Provider, ProviderTraits
+from cascaded.ports import Clock, Counter, Provider, ProviderTraits
+from cascaded.providers.anthropic import Anthropic
 from cascaded.providers.embedded.provider import (
     CONTEXT_TOKENS,
     TRAITS,
@@ -61,10 +64,10 @@ def make_answerers(
     for name, settings in config.providers.items():
         wanted = _upstream_names(config, name)
         match settings:
-            case schema.OpenAICompatible():
+            case schema.OpenAICompatible() | schema.Anthropic():
                 made_of: tuple[object, ...] = (settings, _trusted(name, settings))
                 thresholds = _thresholds(settings)
-                make = partial(_openai_compatible, name, settings, clock)
+                make = partial(_upstream, name, settings, clock)
             case schema.Embedded():
                 made_of = (settings, wanted)
                 thresholds = NEVER  # its supervisor sees to it
@@ -80,12 +83,18 @@ def make_answerers(
     return answerers
 
 
-def _thresholds(settings: schema.OpenAICompatible) -> Thresholds:
+def _thresholds(settings: schema.Upstream) -> Thresholds:
     return Thresholds(
         failures=settings.breaker_failures,
         open_ns=int(settings.breaker_pause_s * NS_PER_S),
         max_open_ns=int(settings.breaker_max_pause_s * NS_PER_S),
     )
+
+
+def counters(answerers: Mapping[str, Answerer]) -> dict[str, Counter]:
+    """Those who count a prompt's tokens for free."""
+    providers = {name: answerer.provider for name, answerer in answerers.items()}
+    return {name: one for name, one in providers.items() if isinstance(one, Anthropic)}
 
 
 def _upstream_names(config: Config, provider: str) -> frozenset[str]:
@@ -95,7 +104,7 @@ def _upstream_names(config: Config, provider: str) -> frozenset[str]:
     )
 
 
-def _trusted(name: str, settings: schema.OpenAICompatible) -> bytes | None:
+def _trusted(name: str, settings: schema.Upstream) -> bytes | None:
     """The certificates to trust: a reload must see that they were exchanged."""
     try:
         return Path(settings.ca_file).read_bytes() if settings.ca_file else None
@@ -144,14 +153,24 @@ def _embedded(
         raise StartError(f"providers.{name}: {error}") from None
 
 
-def _openai_compatible(name: str, settings: schema.OpenAICompatible, clock: Clock) -> Provider:
-    organised = {
-        "OpenAI-Organization": settings.organization,
-        "OpenAI-Project": settings.project,
-    }
-    headers = {key: value for key, value in organised.items() if value is not None}
-    headers |= {key: value.reveal() for key, value in settings.headers.items()}
-    endpoint = Endpoint(
+def _upstream(
+    name: str, settings: schema.OpenAICompatible | schema.Anthropic, clock: Clock
+) -> Provider:
+    headers = {key: value.reveal() for key, value in settings.headers.items()}
+    if isinstance(settings, schema.OpenAICompatible):
+        organised = {
+            "OpenAI-Organization": settings.organization,
+            "OpenAI-Project": settings.project,
+        }
+        named = {key: value for key, value in organised.items() if value is not None}
+        endpoint, traits = _endpoint(settings, named | headers), _traits(settings)
+        return OpenAICompatible(name, endpoint, replace(traits, logprobs=settings.logprobs), clock)
+    endpoint = _endpoint(settings, headers)
+    return Anthropic(name, endpoint, _traits(settings), clock, settings.version)
+
+
+def _endpoint(settings: schema.Upstream, headers: Mapping[str, str]) -> Endpoint:
+    return Endpoint(
         base_url=settings.base_url,
         uds=settings.uds,
         api_key=settings.api_key,
@@ -165,13 +184,14 @@ def _openai_compatible(name: str, settings: schema.OpenAICompatible, clock: Cloc
         max_connections=settings.max_connections,
         max_response_bytes=settings.max_response_bytes,
     )
-    traits = ProviderTraits(
+
+
+def _traits(settings: schema.Upstream) -> ProviderTraits:
+    return ProviderTraits(
         max_retries=settings.max_retries,
         backoff_s=settings.backoff_s,
         backoff_max_s=settings.backoff_max_s,
         forward_caller_key=settings.forward_caller_key,
         bills_on_5xx=settings.bills_on_5xx,
         cancel_stops_billing=settings.cancel_stops_billing,
-        logprobs=settings.logprobs,
     )
-    return OpenAICompatible(name, endpoint, traits, clock)

@@ -17,7 +17,7 @@ from cascaded.policy.routing.book import LADDER_PREFIX, ModelBook
 from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
 from cascaded.types.decision import Refusal
-from cascaded.types.model import KINDS, LOCAL_REGION, Kind, Ladder, Model, Price, Rung
+from cascaded.types.model import KINDS, LOCAL_REGION, Form, Kind, Ladder, Model, Price, Rung
 
 MAX_UNDECLARED_MODELS = 1024
 NS_PER_S = 1_000_000_000
@@ -75,7 +75,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     """
     for fault in _faults(config, find_price):
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
-    describe = partial(_model, find_price, _regions(config), _kinds(config))
+    describe = partial(_model, find_price, _regions(config), _kinds(config), _forms(config))
     models = {name: describe(name, settings) for name, settings in config.models.items()}
     fallbacks = {
         name: tuple(models[spare] for spare in settings.fallback)
@@ -98,9 +98,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
         for name, settings in config.ladders.items()
     }
     upstreams = tuple(
-        name
-        for name, settings in config.providers.items()
-        if isinstance(settings, schema.OpenAICompatible)
+        name for name, settings in config.providers.items() if isinstance(settings, schema.Upstream)
     )
     return ModelBook(
         models=models,
@@ -115,6 +113,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
 
 SELLERS_BY_HOST = {
     "api.openai.com": "openai",
+    "api.anthropic.com": "anthropic",
     "api.groq.com": "groq",
     "api.together.xyz": "together",
     "openrouter.ai": "openrouter",
@@ -127,7 +126,7 @@ SELLERS_BY_HOST = {
 
 def _seller(name: str, settings: schema.Provider) -> str:
     """The catalogue's name for a provider: by its address, else by the name it was given."""
-    if isinstance(settings, schema.OpenAICompatible):
+    if isinstance(settings, schema.Upstream):
         return SELLERS_BY_HOST.get(urlsplit(settings.base_url).hostname or "", name)
     return name
 
@@ -164,10 +163,19 @@ def _kinds(config: Config) -> dict[str, frozenset[Kind]]:
     return {name: _KINDS.get(type(settings), chat) for name, settings in config.providers.items()}
 
 
+def _forms(config: Config) -> dict[str, Form]:
+    """What each provider speaks."""
+    return {
+        name: "messages" if isinstance(settings, schema.Anthropic) else "chat"
+        for name, settings in config.providers.items()
+    }
+
+
 def _model(
     find_price: FindPrice,
     regions: Mapping[str, str | None],
     kinds: Mapping[str, frozenset[Kind]],
+    forms: Mapping[str, Form],
     name: str,
     settings: schema.Model,
 ) -> Model:
@@ -190,6 +198,7 @@ def _model(
         max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
         region=regions.get(settings.provider),
         kinds=kinds[settings.provider],
+        form=forms.get(settings.provider, "chat"),
         capabilities=known.capabilities if capabilities is None else capabilities,
     )
 

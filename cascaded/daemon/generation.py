@@ -14,6 +14,7 @@ from cascaded.adapters.json_log import JsonLog, Level
 from cascaded.adapters.nothing import NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.caches import Caches
+from cascaded.api.counting import Counting
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
@@ -22,7 +23,7 @@ from cascaded.api.server import Limits, Services, Tally
 from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Reload, Upkeep
 from cascaded.config import Config
-from cascaded.daemon.answerers import Answerer, make_answerers, make_vocabularies
+from cascaded.daemon.answerers import Answerer, counters, make_answerers, make_vocabularies
 from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
 from cascaded.daemon.cache import recollection
 from cascaded.daemon.errors import StartError
@@ -31,7 +32,7 @@ from cascaded.daemon.plans import KeptPlans, directory
 from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
-from cascaded.pipeline.order import Parts, deciding, stages
+from cascaded.pipeline.order import Parts, deciding, laddering, measuring, stages
 from cascaded.pipeline.rules import Rulebook
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
@@ -92,6 +93,7 @@ def make_generation(
             audit=ground.audit,
             holds=ground.holds,
         ),
+        counting=Counting(laddering(parts), measuring(parts), counters(answerers)),
         terms=Terms(
             stored=ground.overrides,
             rulebook=rulebook,

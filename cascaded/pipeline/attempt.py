@@ -1,6 +1,9 @@
 """One attempt: one call to one provider, and its line in the books whatever becomes of it."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
+
+from msgspec import Raw
 
 from cascaded.policy.pricing import cost, output_bound, worst_cost
 from cascaded.policy.tokens import Vocabularies
@@ -12,6 +15,8 @@ from cascaded.types.model import Model
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Completion
 from cascaded.types.usage import Usage
+from cascaded.wire.anthropic import upstream_messages
+from cascaded.wire.between.to_chat import suited
 from cascaded.wire.openai_chat import Collector, upstream_fields
 
 
@@ -47,6 +52,7 @@ class Trial:
         self._index = index
         self._model = model
         self._request = request
+        self._decision = decision
         assert decision.ladder is not None
         self._ladder = decision.ladder
         self._input_tokens = decision.input_tokens
@@ -98,27 +104,43 @@ class Trial:
 
     def _call(self, provider: Provider) -> Call:
         request = self._request
-        judged = self._ladder.checked
-        both = "max_tokens" in request.fields and "max_completion_tokens" in request.fields
-        as_asked = self._bound == request.max_output_tokens and not judged and not both
+        messages = self._model.form == "messages"
         key = request.caller_key if provider.traits.forward_caller_key else None
         self.with_callers_key = key is not None
         return Call(
             model=self._model,
             kind=request.kind,
-            fields=upstream_fields(
-                request.fields,
-                self._model,
-                output_bound=None if as_asked else self._bound,
-                stream=request.stream,
-                logprobs=judged and provider.traits.logprobs and not request.wants_logprobs,
-                kind=request.kind,
-            ),
+            fields=self._as_messages() if messages else self._as_openai(provider),
+            headers=request.original.headers if messages and request.original else {},
             stream=request.stream,
             request_id=request.id,
             caller_key=key,
             progress=self._progress,
         )
+
+    def _as_openai(self, provider: Provider) -> Mapping[str, Raw]:
+        request = self._request
+        judged = self._ladder.checked
+        both = "max_tokens" in request.fields and "max_completion_tokens" in request.fields
+        as_asked = self._bound == request.max_output_tokens and not judged and not both
+        fields = request.fields
+        if request.original is not None:
+            fields = suited(fields, self._model)
+        return upstream_fields(
+            fields,
+            self._model,
+            output_bound=None if as_asked else self._bound,
+            stream=request.stream,
+            logprobs=judged and provider.traits.logprobs and not request.wants_logprobs,
+            kind=request.kind,
+        )
+
+    def _as_messages(self) -> Mapping[str, Raw]:
+        original = self._request.original
+        fields = original.fields if original else self._decision.as_messages
+        assert fields is not None  # the translate stage has seen to it
+        stream = self._request.stream
+        return upstream_messages(fields, self._model, output_bound=self._bound, stream=stream)
 
     def _line(self, latency_ns: int, traits: ProviderTraits) -> Attempt:
         self._billing = self._billed()

@@ -93,7 +93,7 @@ async def _try_rung(
         if trial.fault is not None:
             if failed:
                 break
-            return _refusal(trial.fault)
+            return refused(trial.fault)
         answer = trial.completion
         if not ladder.checked or _judge(request, decision, answer, book, index):
             return await _keep(decision, reply, Candidate(answer, held, len(book) - 1), book)
@@ -254,7 +254,8 @@ def _stand_ins(ladder: Ladder, answered_by: Attempt, book: list[Attempt]) -> Ite
         )
 
 
-def _refusal(fault: ProviderError) -> Refusal:
+def refused(fault: ProviderError) -> Refusal:
+    """A provider's fault as the caller is told of it."""
     return Refusal(
         code=fault.code,
         message=fault.message,

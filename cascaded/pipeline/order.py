@@ -13,6 +13,7 @@ from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
+from cascaded.pipeline.stages.translate import translate
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
@@ -46,6 +47,16 @@ def deciding(parts: Parts) -> tuple[Stage, ...]:
     return (*_standing(parts), *_planning(parts))
 
 
+def laddering(parts: Parts) -> tuple[Stage, ...]:
+    """What leads to the ladder of a caller, and no further."""
+    return resolve(parts.stand), route(parts.choose), permit()
+
+
+def measuring(parts: Parts) -> Stage:
+    """What counts a prompt."""
+    return measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes)
+
+
 def stages(parts: Parts) -> tuple[Stage, ...]:
     """Every step before a model is asked."""
     return (
@@ -67,6 +78,7 @@ def _standing(parts: Parts) -> tuple[Stage, ...]:
         resolve(parts.stand),  # first: everything else depends on whose it is
         route(parts.choose),  # an unknown model must cost nothing
         permit(),  # before anything is counted: the tier may trim the ladder
+        translate(),  # what a model of the ladder cannot be asked must cost nothing
         guard(parts.guardrail),  # before the caches
     )
 
@@ -75,6 +87,6 @@ def _planning(parts: Parts) -> tuple[Stage, ...]:
     """What a model would be asked, and what that can cost."""
     return (
         peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
-        measure(parts.vocabularies, parts.offload, parts.max_prompt_bytes),  # after any change
+        measuring(parts),  # after any change
         price(parts.default_max_output_tokens, parts.cheap_models),  # needs the count
     )

@@ -43,13 +43,24 @@ def is_wanted(request: Request, decision: Decision) -> bool:
 
     By default where asking again would buy the same answer, and giving it again does nothing.
     """
-    if request.kind != "chat" or not _may(request, decision):
+    if _speaks_otherwise(request, decision) or not _may(request, decision):
         return False
     if sum(map(len, request.fields.values())) > MAX_KEYED_BYTES:
         return False
     return request.cache.asked or (
         request.deterministic
         and all(is_absent(request.fields.get(name, ABSENT)) for name in WORLDLY)
+    )
+
+
+def _speaks_otherwise(request: Request, decision: Decision) -> bool:
+    """Whether it is not all in chat completions, which is what answers are kept as."""
+    assert decision.ladder is not None
+    asked = (model for rung in decision.ladder.rungs for model in rung.models)
+    return (
+        request.kind != "chat"
+        or request.original is not None
+        or any(model.form != "chat" for model in asked)
     )
 
 

@@ -1,316 +1,50 @@
-"""Any upstream that speaks as OpenAI does over HTTP, on TCP or on a Unix socket."""
+"""Any upstream that speaks as OpenAI does."""
 
-import asyncio
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import aclosing
-from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from collections.abc import Mapping
 
-import aiohttp
-import msgspec
-from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDictProxy
-
-from cascaded.ports import Call, Clock, Progress, ProviderTraits
-from cascaded.types.errors import ProviderError
+from cascaded.ports import Call, Clock, ProviderTraits
+from cascaded.providers.http import Endpoint, HttpUpstream
 from cascaded.types.event import Event
 from cascaded.types.model import Kind
-from cascaded.types.result import Billing
-from cascaded.types.secret import HIDDEN, Secret
-from cascaded.wire.openai_chat import UpstreamSaidError, WireError, parse_event
+from cascaded.wire.openai_chat import parse_event
 from cascaded.wire.openai_texts import parse_embeddings
-from cascaded.wire.sse import DONE, SseError, SseReader
+from cascaded.wire.sse import DONE
+
+__all__ = ["Endpoint", "OpenAICompatible"]
 
 PATHS: Mapping[Kind, str] = {
     "chat": "/chat/completions",
     "completion": "/completions",
     "embedding": "/embeddings",
 }
-MAX_ERROR_BYTES = 64 * 1024
-MAX_RETRY_AFTER_S = 86_400.0
-MAX_QUOTED_BYTES = 200
-NS_PER_S = 1_000_000_000
-_OK = 200
-_MULTIPLE_CHOICES = 300
-_BAD_REQUEST = 400
-_TOO_MANY_REQUESTS = 429
-_SERVER_ERROR = 500
-
-T = TypeVar("T")
 
 
-class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an upstream is and how patient we are with it. Times are seconds."""
+class OpenAISpeech:
+    """See `Speech`; it keeps nothing, so it is its own `Ear`."""
 
-    base_url: str
-    uds: str | None = None
-    """Dial this Unix socket instead of the URL's host."""
-    api_key: Secret | None = None
-    headers: Mapping[str, str] = {}
-    ca_file: str | None = None
-    proxy: str | None = None
-    connect_timeout_s: float = 5.0
-    first_token_timeout_s: float = 60.0
-    idle_timeout_s: float = 60.0
-    total_timeout_s: float = 300.0
-    max_connections: int = 100
-    max_response_bytes: int = 32 * 1024 * 1024
+    def path(self, call: Call) -> str:
+        """See `Speech.path`."""
+        return PATHS[call.kind]
 
+    def headers(self, call: Call, key: str | None) -> dict[str, str]:  # noqa: ARG002
+        """See `Speech.headers`."""
+        return {"Authorization": f"Bearer {key}"} if key else {}
 
-class _Body(aiohttp.BytesPayload):
-    """A call's body; notes the moment from which it may have been received."""
-
-    def __init__(self, body: bytes, progress: Progress) -> None:
-        super().__init__(body, content_type="application/json")
-        self._progress = progress
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        self._progress.queued = False
-        await super().write_with_length(writer, content_length)
-
-
-class OpenAICompatible:
-    """One upstream with its keep-alive pool."""
-
-    def __init__(self, name: str, endpoint: Endpoint, traits: ProviderTraits, clock: Clock) -> None:
-        self.name = name
-        self.traits = traits
-        self._endpoint = endpoint
-        self._clock = clock
-        self._urls = {kind: endpoint.base_url.rstrip("/") + path for kind, path in PATHS.items()}
-        self._headers = {"Content-Type": "application/json", **endpoint.headers}
-        self._session: aiohttp.ClientSession | None = None
-
-    async def call(self, call: Call) -> AsyncGenerator[Event]:
-        """See `ports.Provider.call`."""
-        patience = _Patience(self._endpoint, self._clock, stream=call.stream)
-        try:
-            if not call.stream:
-                yield await patience.wait(self._whole(call))
-                return
-            response = await patience.wait(self._send(call))
-            try:
-                async with aclosing(self._chunks(response, patience)) as chunks:
-                    async for event in chunks:
-                        yield event
-            finally:
-                # A response read to its end has already gone back to the pool; closing one
-                # that was not hangs up, which is what an early end means.
-                response.close()
-        except (aiohttp.ClientError, TimeoutError, OSError, WireError, SseError) as fault:
-            raise self._explain(fault, unsent=call.progress.queued) from fault
-
-    async def close(self) -> None:
-        """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    async def _send(self, call: Call) -> aiohttp.ClientResponse:
-        """The head of the answer, its status checked."""
-        try:
-            session = self._session or self._open()
-        except OSError as fault:
-            words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
-            raise self._error("upstream_connect", words, "not_billed") from None
-        call.progress.queued = True
-        response = await session.post(
-            self._urls[call.kind],
-            data=_Body(msgspec.json.encode(call.fields), call.progress),
-            headers=self._headers_for(call),
-            proxy=self._endpoint.proxy,
-            allow_redirects=False,
-        )
-        if response.status != _OK:
-            async with response:
-                raise self._refused(response, await response.content.read(MAX_ERROR_BYTES))
-        return response
-
-    def _open(self) -> aiohttp.ClientSession:
-        endpoint = self._endpoint
-        connector: aiohttp.BaseConnector
-        if endpoint.uds:
-            connector = aiohttp.UnixConnector(endpoint.uds, limit=endpoint.max_connections)
-        else:
-            trust = (
-                ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
-            )
-            connector = aiohttp.TCPConnector(limit=endpoint.max_connections, ssl=trust)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            # The deadlines are our own (`_Patience`); aiohttp keeps only the one for dialling.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=endpoint.connect_timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-        )
-        return self._session
-
-    def _headers_for(self, call: Call) -> Mapping[str, str]:
-        key = call.caller_key or (self._endpoint.api_key and self._endpoint.api_key.reveal())
-        extra = {"X-Request-ID": call.request_id}
-        if key:
-            extra["Authorization"] = f"Bearer {key}"
-        return {**self._headers, **extra}
-
-    def _refused(self, response: aiohttp.ClientResponse, body: bytes) -> ProviderError:
-        status = response.status
-        if status < _BAD_REQUEST:
-            kind = "a redirect" if status >= _MULTIPLE_CHOICES else f"status {status}"
-            return self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
-        billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
-        return ProviderError(
-            _code_of(status),
-            self._told(f"answered {status}: {_message_of(body)}"),
-            billing="unknown" if billed else "not_billed",
-            status=status,
-            retry_after_s=_retry_after(response.headers, self._clock),
-            body=body,
-        )
-
-    async def _whole(self, call: Call) -> Event:
-        """A plain answer."""
-        limit = self._endpoint.max_response_bytes
-        parts: list[bytes] = []
-        size = 0
-        async with await self._send(call) as response:
-            while part := await response.content.readany():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    raise WireError(f"its answer is longer than {limit} bytes")
-        body = b"".join(parts)
+    def whole(self, call: Call, body: bytes) -> Event:
+        """See `Speech.whole`."""
         return parse_embeddings(body) if call.kind == "embedding" else parse_event(body, whole=True)
 
-    async def _chunks(
-        self, response: aiohttp.ClientResponse, patience: "_Patience"
-    ) -> AsyncGenerator[Event]:
-        reader = SseReader()
-        limit = self._endpoint.max_response_bytes
-        size = 0
-        finished = False
-        while part := await patience.wait(response.content.readany()):
-            size += len(part)
-            if size > limit:
-                raise WireError(f"its answer is longer than {limit} bytes")
-            for data in reader.feed(part):
-                if data == DONE:
-                    return
-                event = parse_event(data, whole=False)
-                patience.heard(event)
-                finished = finished or event.finish_reason is not None
-                yield event
-        if not finished:
-            raise self._error("upstream_reset", "ended its stream in the middle", "unknown")
+    def ear(self) -> "OpenAISpeech":
+        """See `Speech.ear`."""
+        return self
 
-    def _error(
-        self, code: str, what: str, billing: Billing, status: int | None = None
-    ) -> ProviderError:
-        return ProviderError(code, self._told(what), billing=billing, status=status)
-
-    def _told(self, what: str) -> str:
-        """A message for callers. Upstreams have been seen to repeat the key that they refuse."""
-        key = self._endpoint.api_key
-        return f"provider '{self.name}' {what.replace(key.reveal(), HIDDEN) if key else what}"
-
-    def _explain(self, fault: Exception, *, unsent: bool) -> ProviderError:
-        """The transport's fault in our words. Unbilled only where nothing can have been sent."""
-        billing: Billing = "not_billed" if unsent else "unknown"
-        match fault:
-            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-                return self._error("upstream_connect", f"cannot be reached: {fault}", "not_billed")
-            case aiohttp.ClientConnectionResetError():  # before anything could be written
-                return self._error("upstream_reset", f"closed the line: {fault}", "not_billed")
-            case TimeoutError():
-                return self._error("upstream_timeout", str(fault) or "timed out", billing)
-            case UpstreamSaidError():
-                return self._error("upstream_server_error", f"reported: {fault}", billing)
-            case WireError() | SseError():
-                return self._error("upstream_garbage", f"sent nonsense: {fault}", billing)
-            case _:
-                what = f"broke the connection: {str(fault) or type(fault).__name__}"
-                return self._error("upstream_reset", what, billing)
+    def hear(self, data: bytes) -> Event | None:
+        """See `Ear.hear`."""
+        return None if data == DONE else parse_event(data, whole=False)
 
 
-class _Patience:
-    """The deadlines of one call. A plain answer has only the total; a stream must also begin in
-    time and not pause for long."""
+class OpenAICompatible(HttpUpstream):
+    """One of them."""
 
-    def __init__(self, endpoint: Endpoint, clock: Clock, *, stream: bool) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._started_ns = clock.monotonic_ns()
-        self._stream = stream
-        self._speaking = False
-
-    def heard(self, event: Event) -> None:
-        """The answer has begun: from here on its pauses are timed, no longer its start."""
-        self._speaking = self._speaking or event.speaks
-
-    async def wait(self, piece: Awaitable[T]) -> T:
-        """The next piece of the response. Raises `TimeoutError` saying which limit passed."""
-        endpoint = self._endpoint
-        spent = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
-        seconds, limit = endpoint.total_timeout_s - spent, "total time"
-        if self._stream and self._speaking and endpoint.idle_timeout_s < seconds:
-            seconds, limit = endpoint.idle_timeout_s, "pause between chunks"
-        elif self._stream and not self._speaking:
-            first = endpoint.first_token_timeout_s - spent
-            seconds, limit = min((seconds, limit), (first, "first-token time"))
-        try:
-            async with asyncio.timeout(seconds):
-                return await piece
-        except TimeoutError as late:
-            if isinstance(late, aiohttp.ClientError):
-                raise
-            raise TimeoutError(f"gave no answer within its {limit}") from None
-
-
-def _code_of(status: int) -> str:
-    """The error code that an upstream status means to our callers."""
-    if status in (401, 403):
-        return "upstream_authentication"
-    if status == _TOO_MANY_REQUESTS:
-        return "upstream_rate_limited"
-    if status in (408, 504):
-        return "upstream_timeout"
-    if status in (503, 529):
-        return "upstream_overloaded"
-    return "upstream_server_error" if status >= _SERVER_ERROR else "upstream_refused"
-
-
-class _ErrorDetail(msgspec.Struct):
-    message: str = ""
-
-
-class _ErrorBody(msgspec.Struct):
-    error: _ErrorDetail
-
-
-def _message_of(body: bytes) -> str:
-    """The upstream's own words, or the start of what it sent instead."""
-    try:
-        return msgspec.json.decode(body, type=_ErrorBody).error.message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return body[:MAX_QUOTED_BYTES].decode(errors="replace")
-
-
-def _retry_after(headers: CIMultiDictProxy[str], clock: Clock) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
-    text = headers.get("retry-after-ms")
-    scale = 1e-3
-    if text is None:
-        text, scale = headers.get("retry-after"), 1.0
-    if text is None:
-        return None
-    try:
-        seconds = float(text) * scale
-    except ValueError:
-        try:
-            when = parsedate_to_datetime(text)
-        except ValueError:
-            return None
-        seconds = when.timestamp() - clock.wall_ns() / 1e9
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S) if seconds == seconds else None
+    def __init__(self, name: str, endpoint: Endpoint, traits: ProviderTraits, clock: Clock) -> None:
+        super().__init__(name, endpoint, traits, clock, OpenAISpeech())

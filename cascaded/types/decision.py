@@ -1,5 +1,6 @@
 """`Decision`: what is intended, and why. Each stage returns a new one."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -55,6 +56,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None
+    as_messages: Mapping[str, msgspec.Raw] | None = None
+    """The body as Anthropic's Messages, where it came otherwise and may be put so."""
     preferred: tuple[str, ...] = ()
     """Models that are tried before others, as names or patterns."""
     question: str = ""

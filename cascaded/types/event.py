@@ -17,7 +17,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a provider: a chunk of a stream, or a whole answer."""
 
     raw: bytes
-    """Its JSON in the form of the call's kind, without SSE framing."""
+    """Its JSON in the form of the call's kind, as the provider sent it, without SSE framing."""
+    kind: str = ""
+    """The type of an event of Anthropic's Messages (`message`: a whole one); else empty."""
     whole: bool = False
     """A complete `chat.completion`; a plain call yields exactly one event, and it is whole."""
     has_choices: bool = True

@@ -47,6 +47,10 @@ LOCAL_REGION = "local"
 """Where models of this host are: nothing leaves it."""
 
 
+Form = Literal["chat", "messages"]
+"""How calls are put: as OpenAI's chat completions, or as Anthropic's Messages."""
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """One model as the operator may use it."""
 
@@ -64,6 +68,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Token vocabulary (`cl100k_base`, `o200k_base`, a tokenizer file); empty: bounded by bytes."""
     context_window: int | None = None
     max_output_tokens: int | None = None
+    form: Form = "chat"
+    """What its provider speaks."""
     region: str | None = None
     """Where its provider keeps data, in lower case; `None` is not known."""
     capabilities: frozenset[str] = frozenset()

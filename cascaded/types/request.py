@@ -73,6 +73,21 @@ class CacheWish(msgspec.Struct, frozen=True):
     """How old it may be at most; 0: ask anew, and keep that in place of it."""
 
 
+class Original(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that came as Anthropic's Messages, as it came."""
+
+    fields: Mapping[str, msgspec.Raw]
+    """The body, every member as the caller sent it, byte for byte."""
+    headers: Mapping[str, str] = {}
+    """Those that go upstream."""
+    unsayable: tuple[str, ...] = ()
+    """What of it chat completions cannot say: models that are asked so cannot be asked."""
+    unpriced: tuple[str, ...] = ()
+    """Members that make the call dearer than the price list says."""
+    unseen_tokens: int = 0
+    """A bound on the prompt's tokens that its chat-completions form leaves out."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One call, whatever dialect it came in."""
 
@@ -82,7 +97,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """As asked: a ladder (`auto`, `cascade/<name>`), an alias or a model's name."""
     kind: Kind = "chat"
     fields: Mapping[str, msgspec.Raw]
-    """The body in the form of its kind, every member as the caller sent it, byte for byte."""
+    """The body in the form of its kind: every member as the caller sent it, byte for byte, or as
+    it was translated from the `original`."""
+    original: Original | None = None
     messages: tuple[msgspec.Raw, ...] = ()
     """The conversation, each message as sent."""
     texts: tuple[str | int, ...] = ()
@@ -105,3 +122,5 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The key that came with the call; only for providers that are configured to forward it."""
     received_ns: int = 0
     """Monotonic clock."""
+    created_s: int = 0
+    """Seconds since 1970, for answers that must tell when they were made."""

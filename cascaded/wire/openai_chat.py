@@ -252,6 +252,7 @@ def _raw(value: object) -> msgspec.Raw:
 class _InputDetails(msgspec.Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
     audio_tokens: int | None = None
 
 
@@ -313,7 +314,11 @@ _read_answer = msgspec.json.Decoder(_Answer)
 
 
 class UpstreamSaidError(WireError):
-    """A well-formed answer that says only that something went wrong."""
+    """A well-formed answer that says only that something went wrong: what, as a code."""
+
+    def __init__(self, message: str, code: str = "upstream_server_error") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def parse_event(raw: bytes, *, whole: bool) -> Event:
@@ -387,6 +392,7 @@ def _usage(usage: _Usage) -> Usage | None:
         output_tokens,
         into.cached_tokens,
         into.cache_write_tokens,
+        into.cache_write_1h_tokens,
         into.audio_tokens,
         out.audio_tokens,
         out.reasoning_tokens,
@@ -398,6 +404,7 @@ def _usage(usage: _Usage) -> Usage | None:
         output_tokens=output_tokens,
         cache_read_tokens=into.cached_tokens or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
+        cache_write_1h_tokens=into.cache_write_1h_tokens,
         input_audio_tokens=into.audio_tokens or 0,
         output_audio_tokens=out.audio_tokens or 0,
         reasoning_tokens=out.reasoning_tokens or 0,

@@ -26,6 +26,8 @@ MAY: dict[tuple[str, str], Who] = {
     ("POST", "/chat/completions"): "callers",
     ("POST", "/completions"): "callers",
     ("POST", "/embeddings"): "callers",
+    ("POST", "/messages"): "callers",
+    ("POST", "/messages/count_tokens"): "callers",
     ("POST", "/infer"): "callers",
     ("POST", "/check"): "callers",
     ("POST", "/reserve"): "callers",

@@ -1,4 +1,5 @@
-"""A scripted upstream that speaks chat completions over real HTTP, and keeps its own bill."""
+"""A scripted upstream that speaks chat completions, and Anthropic's Messages under `/messages`,
+over real HTTP, and keeps its own bill."""
 
 import asyncio
 import base64
@@ -30,6 +31,8 @@ class Says:
     delay_s: float = 0.0
     chunk_delay_s: float = 0.0
     extra_usage: JSON = field(default_factory=dict)
+    blocks: list[JSON] = field(default_factory=list)
+    """In Messages: the content, instead of the text."""
 
 
 @dataclass
@@ -102,9 +105,12 @@ class Upstream:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = json.loads(raw)
+        body["model"] = body.get("model", "")
         self.received.append(Received(dict(request.headers), body, raw, request.path))
         behaviours = self.script.get(body["model"], [Says()])
         behaviour = behaviours.pop(0) if len(behaviours) > 1 else behaviours[0]
+        if request.path.endswith("/count_tokens") and isinstance(behaviour, Says):
+            return web.json_response({"input_tokens": behaviour.input_tokens})
         try:
             return await self._behave(behaviour, request, body)
         except (asyncio.CancelledError, ConnectionError):
@@ -115,6 +121,7 @@ class Upstream:
         self, behaviour: Behaviour, request: web.Request, body: JSON
     ) -> web.StreamResponse:
         stream = bool(body.get("stream"))
+        messages = request.path.endswith("/messages")
         match behaviour:
             case Says():
                 await asyncio.sleep(behaviour.delay_s)
@@ -132,7 +139,8 @@ class Upstream:
             case Garbage():
                 return web.Response(body=behaviour.body, content_type=behaviour.content_type)
             case SaysError():
-                error = {"error": {"message": "it fell over", "type": "server_error"}}
+                error: JSON = {"error": {"message": "it fell over", "type": "server_error"}}
+                error |= {"type": "error"} if messages else {}
                 return await self._stream(request, body, Says(), behaviour.after_chunks, error)
             case Hangs():
                 if behaviour.after_chunks is None:
@@ -155,21 +163,29 @@ class Upstream:
     ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        spoken = text_chunks if request.path == "/v1/completions" else chunks
+        spoken = _STREAMED.get(request.path, chunks)
+        messages = spoken is events
+        begun = 2 if messages else 1  # those before the first words
         for index, chunk in enumerate(spoken(body, says)):
-            if stop_after is not None and index == stop_after + 1:  # the first has only the role
+            if stop_after is not None and index == stop_after + begun:
                 if ending == "hang":
                     await asyncio.sleep(3600)
                 if ending == "cut":
                     assert request.transport is not None
                     request.transport.abort()
                     return response
-                await response.write(f"data: {json.dumps(ending)}\n\n".encode())
+                await response.write(sse(ending or {}))
                 return response
-            await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            await response.write(sse(chunk))
             await asyncio.sleep(says.chunk_delay_s)
-        await response.write(b"data: [DONE]\n\n")
+        if not messages:
+            await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def sse(data: JSON | str) -> bytes:
+    name = f"event: {data['type']}\n" if isinstance(data, dict) and "type" in data else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()
 
 
 def usage(says: Says) -> JSON:
@@ -291,7 +307,79 @@ def _texts(given: Any) -> int:
     return 1 if isinstance(given, str) or isinstance(given[0], int) else len(given)
 
 
-_WHOLE = {"/v1/completions": whole_text, "/v1/embeddings": embeddings}
+STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+def message(body: JSON, says: Says) -> JSON:
+    """A whole answer of Messages."""
+    content = says.blocks or [{"type": "text", "text": says.text}]
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+        "content": content,
+        "stop_reason": STOPS.get(says.finish_reason, says.finish_reason),
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": says.input_tokens,
+            "output_tokens": says.output_tokens,
+            **says.extra_usage,
+        },
+        "unknown_to_us": "m_1",
+    }
+
+
+EMPTY: JSON = {
+    "text": {"text": ""},
+    "tool_use": {"input": {}},
+    "thinking": {"thinking": "", "signature": ""},
+}
+
+
+def events(body: JSON, says: Says) -> Iterator[JSON]:
+    """A streamed answer of Messages: the first usage has one token of output, the last all."""
+    answer = message(body, says)
+    usage = answer["usage"]
+    begun: JSON = {"content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    yield {"type": "message_start", "message": {**answer, **begun}}
+    for index, block in enumerate(answer["content"]):
+        empty = {**block, **EMPTY.get(block["type"], {})}
+        yield {"type": "content_block_start", "index": index, "content_block": empty}
+        for delta in deltas(block, says.chunks):
+            yield {"type": "content_block_delta", "index": index, "delta": delta}
+        yield {"type": "content_block_stop", "index": index}
+        yield {"type": "ping"}
+    ended = {"stop_reason": answer["stop_reason"], "stop_sequence": None}
+    yield {
+        "type": "message_delta",
+        "delta": ended,
+        "usage": {"output_tokens": usage["output_tokens"]},
+    }
+    yield {"type": "message_stop"}
+
+
+def deltas(block: JSON, count: int) -> Iterator[JSON]:
+    match block["type"]:
+        case "text":
+            for piece in pieces(block["text"], count):
+                yield {"type": "text_delta", "text": piece}
+        case "tool_use":
+            for piece in pieces(json.dumps(block["input"]), count):
+                yield {"type": "input_json_delta", "partial_json": piece}
+        case "thinking":
+            for piece in pieces(block["thinking"], count):
+                yield {"type": "thinking_delta", "thinking": piece}
+            yield {"type": "signature_delta", "signature": block["signature"]}
+
+
+MESSAGES_PATHS = ("/messages", "/messages/count_tokens")
+_WHOLE = {
+    "/v1/completions": whole_text,
+    "/v1/embeddings": embeddings,
+    "/v1/messages": message,
+}
+_STREAMED = {"/v1/completions": text_chunks, "/v1/messages": events}
 
 
 @contextmanager

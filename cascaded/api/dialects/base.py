@@ -6,7 +6,9 @@ import msgspec
 from aiohttp import web
 
 from cascaded.api.auth import Gate
+from cascaded.api.errors import Refuse
 from cascaded.api.replies import StreamReply
+from cascaded.policy.limits import RateHeaders
 from cascaded.types.event import Event
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome, Result
@@ -22,10 +24,22 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     principal: Principal
     received_ns: int
+    created_s: int = 0
+    """Seconds since 1970."""
 
 
 class Dialect(Protocol):
     """One language of callers."""
+
+    @property
+    def refuse(self) -> Refuse:
+        """How it says no."""
+        ...
+
+    @property
+    def rates(self) -> RateHeaders:
+        """How it says what is left of the limits."""
+        ...
 
     def read(self, incoming: Incoming) -> Request:
         """What is asked. Raises `WireError`."""

@@ -7,7 +7,9 @@ from msgspec.structs import replace
 from cascaded.api.claims import with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.openai_chat import to_request
+from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
+from cascaded.policy.limits import rate_headers
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -30,6 +32,9 @@ QUALITY_MODES = ("fast",)
 
 class Native:
     """See `Dialect`."""
+
+    refuse = staticmethod(error_response)
+    rates = staticmethod(rate_headers)
 
     def read(self, incoming: Incoming) -> Request:
         """See `Dialect.read`."""

@@ -2,14 +2,18 @@
 
 import msgspec
 from aiohttp import web
+from msgspec.structs import replace
 
 from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
+from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
+from cascaded.policy.limits import rate_headers
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
 from cascaded.types.usage import Usage
+from cascaded.wire.between.answers import ChatChunks, chat_answer
 from cascaded.wire.caching import CACHE_HEADER, read_wish
 from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
@@ -26,6 +30,9 @@ from cascaded.wire.openai_chat import (
 class OpenAIChat:
     """See `Dialect`. What nothing must be taken out of is passed on byte for byte."""
 
+    refuse = staticmethod(error_response)
+    rates = staticmethod(rate_headers)
+
     def read(self, incoming: Incoming) -> Request:
         """See `Dialect.read`."""
         return to_request(incoming, *parse_request(incoming.body))
@@ -38,6 +45,8 @@ class OpenAIChat:
         self, request: Request, event: Event, outcome: Outcome, result: Result
     ) -> web.Response:
         """See `Dialect.answer`."""
+        if event.kind:
+            event = replace(event, raw=chat_answer(event, request.created_s))
         unasked = event.logprob_count and not request.wants_logprobs
         return web.Response(
             body=without_logprobs(event.raw) if unasked else event.raw,
@@ -50,10 +59,18 @@ class ChatStream(StreamReply):
     """`chat.completion.chunk`s."""
 
     _last = b"{}"
+    _chunks: ChatChunks | None = None
+    """For an answer that comes as Messages."""
 
     def say(self, event: Event) -> bytes | None:
         """The chunk without usage (it comes at the end, where the cost is known) and without
         log-probabilities that the caller did not ask for."""
+        if event.kind:
+            self._chunks = self._chunks or ChatChunks(self.request.created_s)
+            chunk = self._chunks.chunk(event)
+            if chunk is None:
+                return None
+            event = chunk
         raw = self._last = event.raw
         if not event.has_choices:
             return None
@@ -94,6 +111,7 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
         claims=from_headers(headers_sent, chat.safety_identifier or chat.user),
         caller_key=caller_key(incoming),
         received_ns=incoming.received_ns,
+        created_s=incoming.created_s,
     )
 
 

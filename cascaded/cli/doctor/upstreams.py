@@ -20,9 +20,7 @@ _BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 def look(providers: Mapping[str, schema.Provider], within_s: float = WITHIN_S) -> list[Finding]:
     """Ask all of them at once."""
-    upstreams = {
-        name: one for name, one in providers.items() if isinstance(one, schema.OpenAICompatible)
-    }
+    upstreams = {name: one for name, one in providers.items() if isinstance(one, schema.Upstream)}
 
     async def ask_all() -> list[Finding]:
         asked = (_ask(name, upstream, within_s) for name, upstream in upstreams.items())
@@ -31,7 +29,7 @@ def look(providers: Mapping[str, schema.Provider], within_s: float = WITHIN_S) -
     return asyncio.run(ask_all()) if upstreams else []
 
 
-async def _ask(name: str, upstream: schema.OpenAICompatible, within_s: float) -> Finding:
+async def _ask(name: str, upstream: schema.Upstream, within_s: float) -> Finding:
     began = time.perf_counter()
     url = upstream.base_url.rstrip("/") + "/models"
     try:
@@ -45,10 +43,14 @@ async def _ask(name: str, upstream: schema.OpenAICompatible, within_s: float) ->
     return _judged(name, upstream, status, (time.perf_counter() - began) * 1000)
 
 
-async def _status(upstream: schema.OpenAICompatible, url: str) -> int:
+async def _status(upstream: schema.Upstream, url: str) -> int:
     headers = {key: value.reveal() for key, value in upstream.headers.items()}
+    if isinstance(upstream, schema.Anthropic):
+        headers["anthropic-version"] = upstream.version
     if upstream.api_key:
-        headers["Authorization"] = f"Bearer {upstream.api_key.reveal()}"
+        key = upstream.api_key.reveal()
+        anthropic = isinstance(upstream, schema.Anthropic)
+        headers |= {"x-api-key": key} if anthropic else {"Authorization": f"Bearer {key}"}
     context = ssl.create_default_context(cafile=upstream.ca_file)
     connector = (
         aiohttp.UnixConnector(path=upstream.uds)
@@ -63,7 +65,7 @@ async def _status(upstream: schema.OpenAICompatible, url: str) -> int:
         return answer.status
 
 
-def _judged(name: str, upstream: schema.OpenAICompatible, status: int, took_ms: float) -> Finding:
+def _judged(name: str, upstream: schema.Upstream, status: int, took_ms: float) -> Finding:
     said = f"{name}: answers {status} in {took_ms:.0f} ms"
     if status in (_UNAUTHORIZED, _FORBIDDEN):
         if upstream.forward_caller_key and not upstream.api_key:

@@ -53,7 +53,8 @@ def measure(vocabularies: Vocabularies, offload: Offload, max_prompt_bytes: int)
             tokens = await offload(count) if _takes_long(models, nbytes) else count()
         except PromptError as error:
             return Refusal(code="invalid_request", message=str(error), param=prompt)
-        return replace(decision, input_tokens=tokens)
+        unseen = request.original.unseen_tokens if request.original else 0
+        return replace(decision, input_tokens=tokens + unseen)
 
     def _takes_long(models: tuple[Model, ...], nbytes: int) -> bool:
         return any(vocabularies.is_long(model.vocabulary, nbytes) for model in models)

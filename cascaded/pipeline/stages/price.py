@@ -24,7 +24,8 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         ladder = decision.ladder
         assert ladder is not None
-        unpriced = ", ".join(unpriced_members(request.fields))
+        beside = request.original.unpriced if request.original else ()
+        unpriced = ", ".join((*unpriced_members(request.fields), *beside))
         if unpriced and decision.limits.hard:
             return _unbounded(unpriced)
         cap = decision.output_cap or MAX_OUTPUT_TOKENS

@@ -1,7 +1,7 @@
 """Limits as policy: whom a call is charged to, what a tier allows, and the words of a no. Pure."""
 
 from cascaded.policy.limits.access import clamp_output, feature_refusal, may_use, trim_ladder
-from cascaded.policy.limits.headers import rate_headers
+from cascaded.policy.limits.headers import RateHeaders, anthropic_rate_headers, rate_headers
 from cascaded.policy.limits.resolve import (
     LimitBook,
     changed_limits,
@@ -15,6 +15,8 @@ from cascaded.policy.limits.words import budget_refusal, explain, rate_refusal
 
 __all__ = [
     "LimitBook",
+    "RateHeaders",
+    "anthropic_rate_headers",
     "bounded",
     "budget_refusal",
     "changed_limits",

@@ -1,6 +1,7 @@
 """Response headers that say how much is left."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import get_args
 
 from cascaded.types.limits import LimitView, Unit
@@ -10,6 +11,7 @@ from cascaded.types.quotas import NS_PER_S
 BUDGET_REMAINING = "x-cascaded-budget-remaining"
 _MINUTE_S = 60
 _HOUR_S = 3_600
+RateHeaders = Callable[[Sequence[LimitView], int], dict[str, str]]
 
 
 def rate_headers(views: Sequence[LimitView], now_ns: int) -> dict[str, str]:
@@ -29,6 +31,25 @@ def rate_headers(views: Sequence[LimitView], now_ns: int) -> dict[str, str]:
     if budget is not None and budget.remaining is not None:
         told[BUDGET_REMAINING] = format_usd(budget.remaining)
     return told
+
+
+def anthropic_rate_headers(views: Sequence[LimitView], now_ns: int) -> dict[str, str]:
+    """As `rate_headers`, in Anthropic's names: `anthropic-ratelimit-{requests,tokens}-{limit,
+    remaining,reset}`, with the moment of the reset (RFC 3339)."""
+    told = rate_headers([one for one in views if one.window is not None], now_ns)
+    for unit in get_args(Unit):
+        view = _tightest([one for one in views if one.unit == unit])
+        if view is not None:
+            name = f"anthropic-ratelimit-{unit}"
+            told[f"{name}-limit"] = str(view.limit)
+            told[f"{name}-remaining"] = str(view.remaining)
+            told[f"{name}-reset"] = _moment(max(now_ns, view.reset_at_ns or now_ns))
+    return told
+
+
+def _moment(ns: int) -> str:
+    """To the second, rounded up."""
+    return datetime.fromtimestamp(-(-ns // NS_PER_S), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _tightest(views: Sequence[LimitView]) -> LimitView | None:

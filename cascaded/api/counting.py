@@ -1,0 +1,72 @@
+"""`POST /v1/messages/count_tokens`: how long a prompt is. Free, and answered without a hold."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from aiohttp import web
+
+from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.messages import Messages, ids
+from cascaded.pipeline.cascade import refused
+from cascaded.ports import Call, Counter, Stage
+from cascaded.types.decision import Decision, Refusal
+from cascaded.types.errors import ProviderError
+from cascaded.types.model import Model
+from cascaded.types.request import Request
+from cascaded.wire.anthropic import countable
+
+
+class Counting:
+    """Who counts: the provider of the first model of the ladder that can be asked; where none
+    can, the daemon, as for its own estimates (exact for public vocabularies, else a bound)."""
+
+    def __init__(
+        self, stages: Sequence[Stage], measure: Stage, counters: Mapping[str, Counter]
+    ) -> None:
+        """`stages` lead to a ladder; `counters` by the name of their provider."""
+        self._stages = stages
+        self._measure = measure
+        self._counters = counters
+        self._dialect = Messages()
+
+    async def count(self, incoming: Incoming) -> web.Response:
+        """The answer. Raises `WireError`."""
+        request = self._dialect.read(incoming)
+        counted = await self._count(request)
+        if isinstance(counted, Refusal):
+            return self._dialect.refuse(counted, request.id)
+        return web.Response(
+            body=msgspec.json.encode({"input_tokens": counted}),
+            headers=ids(request),
+            content_type="application/json",
+        )
+
+    async def _count(self, request: Request) -> int | Refusal:
+        decision = Decision()
+        for stage in self._stages:
+            step = await stage(request, decision)
+            if not isinstance(step, Decision):
+                assert isinstance(step, Refusal)  # only a cache answers, and none is asked
+                return step
+            decision = step
+        assert decision.ladder is not None
+        for rung in decision.ladder.rungs:
+            if rung.model.provider in self._counters:
+                return await self._ask(request, rung.model)
+        measured = await self._measure(request, decision)
+        assert isinstance(measured, Decision | Refusal)
+        return measured.input_tokens if isinstance(measured, Decision) else measured
+
+    async def _ask(self, request: Request, model: Model) -> int | Refusal:
+        assert request.original is not None  # it came as Messages
+        call = Call(
+            model=model,
+            fields=countable(request.original.fields, model),
+            headers=request.original.headers,
+            stream=False,
+            request_id=request.id,
+        )
+        try:
+            return await self._counters[model.provider].count(call)
+        except ProviderError as fault:
+            return refused(fault)
