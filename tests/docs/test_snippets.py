@@ -78,6 +78,21 @@ def test_what_is_not_run_here_says_why(document: Path) -> None:
             assert one.about("not run"), f"{named(document)}:{one.line}: {one.said!r}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=named)
+def test_links_lead_somewhere(document: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        path, _, anchor = link.partition("#")
+        if "://" not in path:
+            target = document.parent / path if path else document
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+
+def anchors(document: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @with_documents("toml")
 def test_configurations_are_right(document: Path) -> None:
     above = ""

@@ -1,0 +1,106 @@
+"""The quickstart, step by step as it stands there: with the models, and without their weights."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from cascaded.client import Client
+from cascaded.models.catalogue import find
+from cascaded.models.folder import look, models_folder
+from tests.docs.test_snippets import ROOT
+from tests.support.daemon import upstream_server
+from tests.support.process import environ, wait_for
+from tests.support.snippets import Snippet, snippets
+from tests.support.upstream import Says, Upstream
+
+QUICKSTART = ROOT / "docs" / "quickstart.md"
+MODELS = ("smollm2-135m-instruct", "qwen2.5-coder-1.5b-instruct")
+WITHIN_S = 60
+
+
+def steps() -> list[Snippet]:
+    return [one for one in snippets(QUICKSTART) if one.about("run by")]
+
+
+def walked(folder: Path, config: Callable[[str], str]) -> dict[str, str]:
+    """Every step of the page; what each command and program said."""
+    environment = environ(
+        HOME=str(folder),
+        XDG_RUNTIME_DIR=str(folder),
+        XDG_STATE_HOME=str(folder / "state"),
+        CASCADED_MODELS=str(models_folder(os.environ)),
+        PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        PYTHONPATH=str(ROOT),
+    )
+    options = {"cwd": folder, "env": environment}
+    daemon: subprocess.Popen[bytes] | None = None
+    said: dict[str, str] = {}
+    try:
+        for one in steps():
+            if one.kind == "toml":
+                text = one.text.replace("uid:1000", f"uid:{os.getuid()}")
+                (folder / "cascaded.toml").write_text(config(text))
+            elif one.text.startswith("cascaded serve"):
+                daemon = subprocess.Popen(one.text.split(), **options, stderr=subprocess.DEVNULL)
+                client = Client(str(folder / "cascaded.sock"), timeout_s=WITHIN_S)
+                wait_for(lambda at=folder / "cascaded.sock": at.exists(), WITHIN_S)
+                assert client.ready().ready
+                client.close()
+            else:
+                command = ["bash", "-c"] if one.kind == "sh" else [sys.executable, "-c"]
+                ended = subprocess.run(
+                    [*command, one.text],
+                    **options,
+                    capture_output=True,
+                    text=True,
+                    timeout=WITHIN_S,
+                    check=False,
+                )
+                said[one.text] = f"{ended.stdout}{ended.stderr}exit {ended.returncode}"
+    finally:
+        if daemon is not None:
+            daemon.terminate()
+            daemon.wait()
+    return said
+
+
+def as_promised(said: dict[str, str]) -> None:
+    checked, asked, refused, program, looked = said.values()
+    assert checked.endswith("exit 0"), checked
+    assert "cost $0.0000" in asked, asked
+    assert f"uid:{os.getuid()}" in asked
+    assert "refused: User 'alice' would exceed their daily budget of $0.0001" in refused, refused
+    assert refused.endswith("exit 3")
+    assert program.startswith("refused: daily 0.0001 20"), program
+    assert program.endswith("exit 0")
+    assert "denied" in looked, looked
+    assert "for 2 calls" in looked
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="cascaded-quick-") as name:
+        yield Path(name)
+
+
+def test_without_weights(folder: Path) -> None:
+    """A scripted provider stands in for the models."""
+    with upstream_server(Upstream()) as upstream:
+        for model in MODELS:
+            upstream.on(model, Says("The capital of France is Paris.", input_tokens=40))
+        ours = f'kind = "openai_compatible"\nbase_url = "{upstream.url}/v1"'
+        as_promised(walked(folder, lambda text: text.replace('kind = "embedded"', ours)))
+
+
+@pytest.mark.models
+@pytest.mark.skipif(find_spec("xllamacpp") is None, reason="needs the extra `embedded`")
+def test_with_the_models(folder: Path) -> None:
+    if not all(look(find(one), models_folder(os.environ)).usable for one in MODELS):
+        pytest.skip("needs the weights: `cascaded models pull`")
+    as_promised(walked(folder, str))
