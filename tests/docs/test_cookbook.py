@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from cascaded.client import Client
 from tests.docs.test_snippets import ROOT
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
 from tests.support.process import environ, wait_for
@@ -106,10 +108,9 @@ def asked_by_two(url: str, daemon: Daemon, customer: str) -> None:
     assert spent(daemon, "tier", "pro") > 0
 
 
-def spent(daemon: Daemon, scope: str, id: str) -> float:
-    with daemon.http() as http:
-        rows = http.get("/budgets", params={"scope": scope, "id": id}).json()["budgets"]
-    return sum(row["posted"] for row in rows)
+def spent(daemon: Daemon, scope: str, id: str) -> Decimal | int:
+    with Client(daemon.socket) as client:
+        return sum(one.posted for one in client.budgets(scope, id))
 
 
 SERVERS = {

@@ -5,12 +5,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from cascaded.client import Client
 from cascaded.models.catalogue import find
 from cascaded.models.folder import look, models_folder
 from tests.docs.test_snippets import ROOT
@@ -28,9 +28,51 @@ def steps() -> list[Snippet]:
     return [one for one in snippets(QUICKSTART) if one.about("run by")]
 
 
-def walked(folder: Path, config: Callable[[str], str]) -> dict[str, str]:
+def walked(folder: Path, config: Callable[[str], str]) -> list[str]:
     """Every step of the page; what each command and program said."""
-    environment = environ(
+    said = []
+    with ExitStack() as stack:
+        for one in steps():
+            if one.kind == "toml":
+                text = one.text.replace("uid:1000", f"uid:{os.getuid()}")
+                (folder / "cascaded.toml").write_text(config(text))
+            elif one.text.startswith("cascaded serve"):
+                stack.enter_context(daemon(folder, one.text))
+            else:
+                command = ["bash", "-c"] if one.kind == "sh" else [sys.executable, "-c"]
+                said.append(done([*command, one.text], folder))
+    return said
+
+
+@contextmanager
+def daemon(folder: Path, command: str) -> Iterator[None]:
+    process = subprocess.Popen(
+        command.split(), cwd=folder, env=at_home(folder), stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for((folder / "cascaded.sock").exists, WITHIN_S)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def done(command: list[str], folder: Path) -> str:
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env=at_home(folder),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    return f"{ended.stdout}{ended.stderr}exit {ended.returncode}"
+
+
+def at_home(folder: Path) -> dict[str, str]:
+    """The environment of somebody whose home is this folder."""
+    return environ(
         HOME=str(folder),
         XDG_RUNTIME_DIR=str(folder),
         XDG_STATE_HOME=str(folder / "state"),
@@ -38,40 +80,10 @@ def walked(folder: Path, config: Callable[[str], str]) -> dict[str, str]:
         PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         PYTHONPATH=str(ROOT),
     )
-    options = {"cwd": folder, "env": environment}
-    daemon: subprocess.Popen[bytes] | None = None
-    said: dict[str, str] = {}
-    try:
-        for one in steps():
-            if one.kind == "toml":
-                text = one.text.replace("uid:1000", f"uid:{os.getuid()}")
-                (folder / "cascaded.toml").write_text(config(text))
-            elif one.text.startswith("cascaded serve"):
-                daemon = subprocess.Popen(one.text.split(), **options, stderr=subprocess.DEVNULL)
-                client = Client(str(folder / "cascaded.sock"), timeout_s=WITHIN_S)
-                wait_for(lambda at=folder / "cascaded.sock": at.exists(), WITHIN_S)
-                assert client.ready().ready
-                client.close()
-            else:
-                command = ["bash", "-c"] if one.kind == "sh" else [sys.executable, "-c"]
-                ended = subprocess.run(
-                    [*command, one.text],
-                    **options,
-                    capture_output=True,
-                    text=True,
-                    timeout=WITHIN_S,
-                    check=False,
-                )
-                said[one.text] = f"{ended.stdout}{ended.stderr}exit {ended.returncode}"
-    finally:
-        if daemon is not None:
-            daemon.terminate()
-            daemon.wait()
-    return said
 
 
-def as_promised(said: dict[str, str]) -> None:
-    checked, asked, refused, program, looked = said.values()
+def as_promised(said: list[str]) -> None:
+    checked, asked, refused, program, looked = said
     assert checked.endswith("exit 0"), checked
     assert "cost $0.0000" in asked, asked
     assert f"uid:{os.getuid()}" in asked
