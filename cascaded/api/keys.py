@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 
-import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
 from cascaded.api.auth import digest
+from cascaded.api.changes import put_on_record
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.pipeline.rules import Rulebook
 from cascaded.policy.access.keys import SECRET_BYTES, compose, hint_of
 from cascaded.ports import Audit, Clock, Offload
@@ -127,21 +128,11 @@ class Keys:
         return key_row(key, self._ring.used_ns(key.id), self._clock.wall_ns())
 
     def _told(self, incoming: Incoming, key: IssuedKey, *, before: object, after: object) -> None:
-        self._audit.changed(
-            f"key:{key.id}",
-            actor=incoming.principal.id,
-            reason=incoming.http.method,
-            before=before,
-            after=after,
-        )
+        put_on_record(self._audit, incoming, f"key:{key.id}", before=before, after=after)
 
 
 def _unkept(message: str) -> Refusal:
     return Refusal(code="state_unavailable", message=message)
 
 
-def _json(body: object) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(
-        body=msgspec.json.encode(body), headers=headers, content_type="application/json"
-    )
+_json = partial(json_response, headers={"Cache-Control": "no-store"})

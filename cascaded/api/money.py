@@ -12,6 +12,7 @@ from cascaded.api.claims import from_headers, with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
+from cascaded.api.replies import json_response
 from cascaded.pipeline.stages.peek import LEAST
 from cascaded.pipeline.stages.resolve import Standing
 from cascaded.policy.limits import RateHeaders
@@ -91,9 +92,9 @@ class Desk:
         else:
             decision = await self._decide(Native().read(incoming))
         if isinstance(decision, Refusal):
-            return _json({"allowed": False, "reason": error_object(decision), "limits": []})
+            return json_response({"allowed": False, "reason": error_object(decision), "limits": []})
         preview = self._ledger.preview(Demand(menu=decision.choices, limits=decision.limits))
-        return _json(self._told(decision, preview))
+        return json_response(self._told(decision, preview))
 
     async def reserve(self, incoming: Incoming) -> web.Response:
         """`POST /reserve`: hold an amount. Answered once the hold survives a crash.
@@ -143,7 +144,7 @@ class Desk:
             )
         await self._ledger.durable(answer.seq)
         state = answer.state if isinstance(answer, Existing) else "open"
-        return _json({"hold": answer.hold, "cost": usd(answer.nano_usd), "state": state})
+        return json_response({"hold": answer.hold, "cost": usd(answer.nano_usd), "state": state})
 
     async def settle(self, incoming: Incoming) -> web.Response:
         """`POST /settle`: what it really cost. Answered once that survives a crash.
@@ -192,13 +193,13 @@ class Desk:
         counters = self._ledger.counters(cast("Scope | None", scope), wanted)
         shown = counters[:MAX_ROWS]
         rows = [money.budget_row(counter) for counter in shown]
-        return _json({"budgets": rows, "more": len(counters) - len(shown)})
+        return json_response({"budgets": rows, "more": len(counters) - len(shown)})
 
     async def unknowns(self, incoming: Incoming) -> web.Response:  # noqa: ARG002
         """`GET /unknowns`: what is charged although nobody knows the bill, and open holds."""
         holds = self._ledger.unresolved()
         rows = [money.hold_row(hold) for hold in holds[:MAX_ROWS]]
-        return _json({"holds": rows, "more": max(0, len(holds) - MAX_ROWS)})
+        return json_response({"holds": rows, "more": max(0, len(holds) - MAX_ROWS)})
 
     async def resolve(self, incoming: Incoming) -> web.Response:
         """`POST /unknowns/{hold}`: what the provider's bill says of it."""
@@ -252,7 +253,7 @@ class Desk:
             request_id=incoming.request_id,
         )
         await self._ledger.durable(receipt.seq)
-        return _json(money.receipt_row(receipt))
+        return json_response(money.receipt_row(receipt))
 
     def _claim(self, incoming: Incoming, number: int) -> OutsideHold | Refusal:
         """The hold, if it is this principal's. It stays on the desk until the ledger took its end:
@@ -276,7 +277,7 @@ class Desk:
     ) -> web.Response:
         """What the owner of a hold that is charged says of it; `None`: nothing new."""
         if cost is None:
-            return _json(money.receipt_row(_still_unknown(number, held.nano_usd)))
+            return json_response(money.receipt_row(_still_unknown(number, held.nano_usd)))
         receipt = self._ledger.adjust(number, cost)
         return await self._adjusted(incoming, receipt, "its owner's own account")
 
@@ -284,7 +285,7 @@ class Desk:
         """What an unknown really cost, said once that survives a crash."""
         self._audit.adjusted(receipt, actor=incoming.principal.id, reason=reason)
         await self._ledger.durable(receipt.seq)
-        return _json(money.receipt_row(receipt))
+        return json_response(money.receipt_row(receipt))
 
     async def _amount(self, incoming: Incoming, asked: money.ReserveRequest) -> Decision | Refusal:
         """An amount, and the limits of whom it is for."""
@@ -375,7 +376,3 @@ def _no_hold(number: object) -> Refusal:
         message=f"There is no open hold {number} of yours. It may be settled or released already.",
         param="hold",
     )
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

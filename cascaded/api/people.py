@@ -6,12 +6,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from aiohttp import web
 
+from cascaded.api.changes import put_on_record
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.ports import Audit, Offload
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import ConflictError, RowsError, StoreError, StoreFullError
-from cascaded.types.kept import Expected, Kept, Page
+from cascaded.types.kept import Expected, Kept, Page, nothing_under
 from cascaded.types.profile import (
     OrganizationConfig,
     Stored,
@@ -22,9 +24,8 @@ from cascaded.types.profile import (
 from cascaded.wire import people
 from cascaded.wire.money import read
 from cascaded.wire.openai_chat import WireError, member_names
+from cascaded.wire.records import page_limit
 
-PAGE = 100
-MAX_DIGITS = 9
 Item = TypeVar("Item", bound=Stored)
 NOT_YOURS = Refusal(
     code="forbidden",
@@ -102,10 +103,7 @@ class Ward(Generic[Item]):
     async def list(self, incoming: Incoming) -> web.Response:
         """`GET /users?limit=…&after=…`: by id."""
         query = incoming.http.query
-        limit = query.get("limit", str(PAGE))
-        if not limit.isdecimal() or len(limit) > MAX_DIGITS:
-            raise WireError("limit must be a number", "limit")
-        work = partial(self._shelf.page, limit=int(limit), after=query.get("after"))
+        work = partial(self._shelf.page, limit=page_limit(query), after=query.get("after"))
         page = await self.kept(incoming, work)
         if isinstance(page, web.Response):
             return page
@@ -185,9 +183,10 @@ class Ward(Generic[Item]):
         self, incoming: Incoming, id: str, old: Kept[Item] | None, new: Kept[Item] | None
     ) -> None:
         """Who changed what."""
-        self._audit.changed(
+        put_on_record(
+            self._audit,
+            incoming,
             f"{self._name}:{id}",
-            actor=incoming.principal.id,
             before=None if old is None else old.item,
             after=None if new is None else new.item,
         )
@@ -288,7 +287,7 @@ def _expected(incoming: Incoming) -> Expected | None:
 
 
 def _nothing(incoming: Incoming, id: str) -> web.Response:
-    missing = Refusal(code="not_found", message=f"nothing is stored under {id!r}")
+    missing = Refusal(code="not_found", message=nothing_under(id))
     return error_response(missing, incoming.request_id)
 
 
@@ -304,4 +303,4 @@ def _wrong_rows(wrong: dict[int, str]) -> Refusal:
 
 def _json(body: object, *, etag: int | None = None) -> web.Response:
     headers = {} if etag is None else {"ETag": f'"{etag}"'}
-    return web.Response(body=people.encode(body), headers=headers, content_type="application/json")
+    return json_response(body, headers=headers, encode=people.encode)

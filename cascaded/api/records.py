@@ -4,22 +4,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.ports import Clock, Offload
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.records import AuditPage, UsageSummary
-from cascaded.wire.records import audit_row, summary_row
-
-PAGE = 100
-"""Records of a page, unless a caller asks for fewer."""
-
-MAX_DIGITS = 9
-"""Of a number in a query."""
+from cascaded.wire.records import PAGE, audit_row, page_limit, summary_row
 
 
 class Usage(Protocol):
@@ -63,10 +57,8 @@ class Records:
     async def audit(self, incoming: Incoming) -> web.Response:
         """`GET /audit?limit=…&after=…`: decisions about money and access, the newest first."""
         query = incoming.http.query
-        limit, after = query.get("limit", str(PAGE)), query.get("after")
-        if not limit.isdecimal() or len(limit) > MAX_DIGITS:
-            return error_response(_wrong("limit must be a number", "limit"), incoming.request_id)
-        read = partial(self._trail.query, limit=int(limit), after=after, newest_first=True)
+        limit, after = page_limit(query), query.get("after")
+        read = partial(self._trail.query, limit=limit, after=after, newest_first=True)
         return await self._told(incoming, read, _page)
 
     async def _told(
@@ -78,16 +70,13 @@ class Records:
         try:
             found = await self._offload(read)
         except ValueError as error:
-            return error_response(_wrong(str(error), None), incoming.request_id)
+            wrong = Refusal(code="invalid_request", message=str(error))
+            return error_response(wrong, incoming.request_id)
         except StoreError as error:
             unread = Refusal(code="records_unavailable", message=str(error))
             return error_response(unread, incoming.request_id)
-        return web.Response(body=msgspec.json.encode(shape(found)), content_type="application/json")
+        return json_response(shape(found))
 
 
 def _page(page: AuditPage) -> dict[str, object]:
     return {"records": [audit_row(record) for record in page.records], "after": page.cursor}
-
-
-def _wrong(message: str, param: str | None) -> Refusal:
-    return Refusal(code="invalid_request", message=message, param=param)

@@ -1,6 +1,7 @@
 """Where answers go: collected for a plain call, written as they come for a stream."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 
 import msgspec
 from aiohttp import web
@@ -13,6 +14,19 @@ from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
 from cascaded.wire.caching import CACHE_HEADER
 from cascaded.wire.sse import DONE, sse
+
+
+def json_response(
+    body: object,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    encode: Callable[[object], bytes] = msgspec.json.encode,
+) -> web.Response:
+    """An answer of our own."""
+    return web.Response(
+        body=encode(body), status=status, headers=headers, content_type="application/json"
+    )
 
 
 class PlainReply:

@@ -24,7 +24,7 @@ from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
-from cascaded.api.replies import PlainReply
+from cascaded.api.replies import PlainReply, json_response
 from cascaded.api.routes import Route
 from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Upkeep
@@ -441,7 +441,7 @@ def _viewing(
 
 def health(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """The process answers; nothing more is claimed."""
-    return _json({"status": "ok", "version": services.version})
+    return json_response({"status": "ok", "version": services.version})
 
 
 def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
@@ -456,7 +456,7 @@ def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG00
         "providers": services.breakers(),
         "uptime_s": (services.clock.monotonic_ns() - status.since_ns) / NS_PER_S,
     }
-    return _json(body, status=200 if ready else 503)
+    return json_response(body, status=200 if ready else 503)
 
 
 def metrics(services: Services, http: web.Request) -> web.Response:
@@ -467,13 +467,13 @@ def metrics(services: Services, http: web.Request) -> web.Response:
 
 def models(services: Services, http: web.Request) -> web.Response:  # noqa: ARG001
     """`/v1/models`: ladders, aliases and models that may be asked for by name."""
-    return _json({"object": "list", "data": services.models()})
+    return json_response({"object": "list", "data": services.models()})
 
 
 def model(services: Services, http: web.Request) -> web.Response | Refusal:
     """`/v1/models/{id}`: one of them."""
     row = services.model(http.match_info["id"])
-    return row if isinstance(row, Refusal) else _json(row)
+    return row if isinstance(row, Refusal) else json_response(row)
 
 
 async def _nothing_here(
@@ -501,9 +501,3 @@ def unreadable(current: Current, status: int, message: str) -> web.Response:
         told = message.strip()[:MAX_QUOTED_CHARS]
         refusal = Refusal(code="invalid_request", message=f"This cannot be read as HTTP: {told}")
     return _turn_away(services, refusal, services.new_id())
-
-
-def _json(body: object, *, status: int = 200) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, content_type="application/json"
-    )

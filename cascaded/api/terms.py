@@ -6,12 +6,13 @@ from decimal import Decimal
 from functools import partial
 from typing import cast, get_args
 
-import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
+from cascaded.api.changes import put_on_record
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.pipeline.rules import Rulebook, Rules
 from cascaded.policy.limits import changed_limits, excess, limits_for
 from cascaded.ports import Audit, Ledger, Offload
@@ -66,7 +67,7 @@ class Terms:
         rows = [
             limits_row(scope, id, quotas) for (scope, id), quotas in self._stored.now.limits.items()
         ]
-        return _json({"limits": rows[:MAX_ROWS], "more": max(0, len(rows) - MAX_ROWS)})
+        return json_response({"limits": rows[:MAX_ROWS], "more": max(0, len(rows) - MAX_ROWS)})
 
     async def limits_of(self, incoming: Incoming) -> web.Response:
         """`GET /limits/{scope}/{id}`: what is set at run time of one scope."""
@@ -74,7 +75,7 @@ class Terms:
         quotas = self._stored.now.limits.get((scope, id))
         if quotas is None:
             return error_response(_nothing_set(scope, id), incoming.request_id)
-        return _json(limits_row(scope, id, quotas))
+        return json_response(limits_row(scope, id, quotas))
 
     async def set_limits(self, incoming: Incoming) -> web.Response:
         """`PUT /limits/{scope}/{id}`: set these limits, and no others, of one scope."""
@@ -87,7 +88,7 @@ class Terms:
             refused = await self._change_limits(incoming, scope, id, quotas)
         if refused is not None:
             return error_response(refused, incoming.request_id)
-        return _json(limits_row(scope, id, quotas))
+        return json_response(limits_row(scope, id, quotas))
 
     async def unset_limits(self, incoming: Incoming) -> web.Response:
         """`DELETE /limits/{scope}/{id}`: what the layers below say holds again. Spend stays."""
@@ -99,13 +100,15 @@ class Terms:
                 refused = _nothing_set(scope, id)
         if refused is not None:
             return error_response(refused, incoming.request_id)
-        return _json(limits_row(scope, id, Quotas()))
+        return json_response(limits_row(scope, id, Quotas()))
 
     async def tiers(self, incoming: Incoming) -> web.Response:
         """`GET /tiers`: the tiers in use, the least first, and the presets that are not."""
         tiers = self._rulebook.now.book.tiers
         rest = [preset for name, preset in TIER_PRESETS.items() if name not in tiers]
-        return _json({"tiers": [self._row(incoming, tier) for tier in (*tiers.values(), *rest)]})
+        return json_response(
+            {"tiers": [self._row(incoming, tier) for tier in (*tiers.values(), *rest)]}
+        )
 
     async def tier(self, incoming: Incoming) -> web.Response:
         """`GET /tiers/{name}`."""
@@ -113,7 +116,7 @@ class Terms:
         tier = self._rulebook.now.book.tiers.get(name) or TIER_PRESETS.get(name)
         if tier is None:
             return error_response(_no_tier(name), incoming.request_id)
-        return _json(self._row(incoming, tier))
+        return json_response(self._row(incoming, tier))
 
     async def set_tier(self, incoming: Incoming) -> web.Response:
         """`PUT /tiers/{name}`: make a tier, or replace one that was made so."""
@@ -128,7 +131,7 @@ class Terms:
                 refused = await self._change_tier(incoming, name, tier)
         if refused is not None:
             return error_response(refused, incoming.request_id)
-        return _json(self._row(incoming, self._rulebook.now.book.tiers[name]))
+        return json_response(self._row(incoming, self._rulebook.now.book.tiers[name]))
 
     async def delete_tier(self, incoming: Incoming) -> web.Response:
         """`DELETE /tiers/{name}`: only one that was made at run time and that nobody uses."""
@@ -139,7 +142,7 @@ class Terms:
                 refused = await self._change_tier(incoming, name, None)
         if refused is not None:
             return error_response(refused, incoming.request_id)
-        return _json({"name": name, "deleted": True})
+        return json_response({"name": name, "deleted": True})
 
     async def _change_limits(
         self, incoming: Incoming, scope: Scope, id: str, quotas: Quotas | None
@@ -157,10 +160,10 @@ class Terms:
         write = partial(self._stored.write_limits, scope, id, quotas)
         refused = await self._put_in_force(after, write, told, back)
         if refused is None:
-            self._audit.changed(
+            put_on_record(
+                self._audit,
+                incoming,
                 f"limits:{scope}:{id}",
-                actor=incoming.principal.id,
-                reason=incoming.http.method,
                 before=_said(_table(now.limits.get((scope, id)))),
                 after=_said(_table(quotas)),
             )
@@ -180,12 +183,8 @@ class Terms:
         refused = await self._put_in_force(after, write, Limits(), Limits())
         if refused is None:
             former = now.tiers.get(name)
-            self._audit.changed(
-                f"tier:{name}",
-                actor=incoming.principal.id,
-                reason=incoming.http.method,
-                before=_said(former),
-                after=_said(tier),
+            put_on_record(
+                self._audit, incoming, f"tier:{name}", before=_said(former), after=_said(tier)
             )
         return refused
 
@@ -310,7 +309,3 @@ def _nothing_set(scope: Scope, id: str) -> Refusal:
 
 def _no_tier(name: str) -> Refusal:
     return Refusal(code="not_found", message=f"There is no tier '{name[:64]}'.", param="name")
-
-
-def _json(body: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(body), content_type="application/json")

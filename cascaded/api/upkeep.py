@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from aiohttp import web
 
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.ports import Offload
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
@@ -37,7 +37,7 @@ class Upkeep:
         outcome = await self._reload()
         if isinstance(outcome, Refusal):
             return error_response(outcome, incoming.request_id)
-        return web.Response(body=msgspec.json.encode(outcome), content_type="application/json")
+        return json_response(outcome)
 
     async def backup(self, incoming: Incoming) -> web.Response:
         """`POST /state/backup`: copy the state into a new folder of this host. Answered once the
@@ -51,5 +51,4 @@ class Upkeep:
         except StoreError as error:
             unmade = Refusal(code="backup_failed", message=str(error))
             return error_response(unmade, incoming.request_id)
-        body = msgspec.json.encode(backup_row(asked.dir, contents))
-        return web.Response(body=body, content_type="application/json")
+        return json_response(backup_row(asked.dir, contents))

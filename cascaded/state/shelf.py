@@ -14,7 +14,7 @@ from cascaded.ports import Store
 from cascaded.state.log_rows import VERSION, body, checked_limit
 from cascaded.types.errors import ConflictError, RowsError, StoreError, StoreFullError
 from cascaded.types.ids import is_id
-from cascaded.types.kept import Expected, Kept, Page
+from cascaded.types.kept import Expected, Kept, Page, nothing_under
 
 MAX_ROWS = 2_000_000
 """Of all kinds together."""
@@ -82,7 +82,7 @@ class Shelf(Generic[Item]):
         with self._writing:
             kept = self._check_version(id, expected)
             if kept is None:
-                raise ConflictError("not_found", f"nothing is stored under {id!r}")
+                raise ConflictError("not_found", nothing_under(id))
             item = how(kept.item)
             if item.id != id:
                 raise ValueError("an id cannot be changed; create another and delete this one")
@@ -93,7 +93,7 @@ class Shelf(Generic[Item]):
         with self._writing:
             kept = self._check_version(id, expected)
             if kept is None:
-                raise ConflictError("not_found", f"nothing is stored under {id!r}")
+                raise ConflictError("not_found", nothing_under(id))
             self._store.delete_many([self._key(id)])
             self._changed([id])
             return kept

@@ -20,3 +20,8 @@ class Page(NamedTuple, Generic[T]):
 
     rows: list[Kept[T]]
     after: str | None
+
+
+def nothing_under(id: str) -> str:
+    """What to say to who asks for an id that is not there."""
+    return f"nothing is stored under {id!r}: create it first, or look for its name in the list"

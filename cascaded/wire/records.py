@@ -1,8 +1,15 @@
 """Summaries and audit records as they travel: money in US dollars, times in ISO 8601. Pure."""
 
+from collections.abc import Mapping
+
 from cascaded.types.records import AuditRecord, Share, UsageSummary
 from cascaded.wire.money import moment
 from cascaded.wire.native import usd
+from cascaded.wire.openai_chat import WireError
+
+PAGE = 100
+"""Rows of a page, unless a caller asks for fewer."""
+MAX_DIGITS = 9
 
 
 def summary_row(summary: UsageSummary) -> dict[str, object]:
@@ -34,6 +41,14 @@ def audit_row(record: AuditRecord) -> dict[str, object]:
         "request_id": record.request_id,
         "details": record.details,
     }
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    """How many rows a page is to have (`?limit=`). Raises `WireError`."""
+    limit = query.get("limit", str(PAGE))
+    if not limit.isdecimal() or len(limit) > MAX_DIGITS:
+        raise WireError("limit must be a number", "limit")
+    return int(limit)
 
 
 def _share(share: Share) -> dict[str, object]:

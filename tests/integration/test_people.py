@@ -189,6 +189,7 @@ def test_what_is_changed_is_put_on_record(http: httpx2.Client, kept: Daemon) -> 
         "pro",
     )
     assert (made["action"], made["outcome"]) == ("change", "changed")
+    assert (made["reason"], changed["reason"]) == ("POST", "PUT")
 
 
 def test_ones_own_profile_and_nobody_elses(
