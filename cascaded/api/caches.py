@@ -1,11 +1,11 @@
 """The routes by which administrators look after the cache."""
 
-import msgspec
 from aiohttp import web
 from msgspec.structs import asdict
 
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
+from cascaded.api.replies import json_response
 from cascaded.policy.caching import of_organization, of_user
 from cascaded.state.caches.exact import ExactCache
 from cascaded.types.decision import Refusal
@@ -29,7 +29,7 @@ class Caches:
     async def show(self, incoming: Incoming) -> web.Response:  # noqa: ARG002
         """`GET /cache`: what it holds, and what it did since the start."""
         told = {"enabled": self._enabled, "ttl_s": self._exact.ttl_s, **asdict(self.figures)}
-        return _json(told)
+        return json_response(told)
 
     async def clear(self, incoming: Incoming) -> web.Response:
         """`DELETE /cache?organization=…&user_id=…&model=…`: forget these, or all."""
@@ -44,20 +44,16 @@ class Caches:
         if organization is not None:
             tenant = of_organization(organization)
         try:
-            return _json({"cleared": await self._exact.clear(tenant, query.get("model"))})
+            return json_response({"cleared": await self._exact.clear(tenant, query.get("model"))})
         except StoreError as error:
             return _unavailable(incoming, error)
 
     async def verify(self, incoming: Incoming) -> web.Response:
         """`POST /cache/verify`: read every answer, and forget what is damaged."""
         try:
-            return _json((await self._exact.verify())._asdict())
+            return json_response((await self._exact.verify())._asdict())
         except StoreError as error:
             return _unavailable(incoming, error)
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
 
 
 def _unavailable(incoming: Incoming, error: StoreError) -> web.Response:

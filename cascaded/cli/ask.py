@@ -27,7 +27,7 @@ def ask(
     as_json: bool,
     socket: str | None,
 ) -> None:
-    """Ask QUESTION (or what stands on standard input) and print the answer."""
+    """Ask QUESTION, or what is piped in, and print the answer."""
     question = _text(question)
     if not question.strip():
         raise click.UsageError("there is no question: give one, or pipe it in")

@@ -32,7 +32,7 @@ def check(
     as_json: bool,
     socket: str | None,
 ) -> None:
-    """What would happen to QUESTION (or to a call of that --cost), and why. Spends nothing.
+    """What would happen to QUESTION, or a call of that --cost. Spends nothing.
 
     Ends with 3 when it would be refused.
     """

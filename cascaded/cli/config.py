@@ -16,7 +16,7 @@ from cascaded.types.places import config_path
 
 @click.group()
 def config() -> None:
-    """Check the configuration, show the effective one, or begin a new one."""
+    """Check the configuration, show what is in force, or begin one."""
 
 
 FILE = click.argument("file", required=False, envvar=Variable.CONFIG)
@@ -48,7 +48,7 @@ def check(file: str | None, as_json: bool) -> None:
 @click.option("--origin", is_flag=True, help="Tell of each value where it comes from.")
 @JSON
 def show(file: str | None, origin: bool, as_json: bool) -> None:
-    """Print the effective configuration, defaults included, secrets hidden."""
+    """Print what is in force, defaults included, secrets hidden."""
     found = examined(file, search=True)
     if isinstance(found, list):
         told(found)

@@ -31,7 +31,10 @@ ANSWER_TOKENS = 120
 @click.command()
 @JSON
 def demo(as_json: bool) -> None:
-    """Fetch the embedded models, start a daemon, and ask two questions through the cascade."""
+    """Ask the embedded models two questions through the cascade.
+
+    Fetches the models once, and starts a daemon of its own for it.
+    """
     _fetch_models()
     results: list[CascadeResult] = []
     with tempfile.TemporaryDirectory(prefix="cascaded-demo-") as folder:

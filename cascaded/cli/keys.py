@@ -37,7 +37,7 @@ def issue(
     as_json: bool,
     socket: str | None,
 ) -> None:
-    """Issue a key called NAME, and print it: this once, nobody can show it again."""
+    """Issue a key called NAME, and print it: it is not shown again."""
     with Client(socket) as client:
         made = client.issue_key(
             name,

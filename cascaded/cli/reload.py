@@ -14,7 +14,7 @@ INVALID = "config_invalid"
 @JSON
 @SOCKET
 def reload(as_json: bool, socket: str | None) -> None:
-    """Have the running daemon read its configuration again: all of it, or nothing.
+    """Have the daemon read its configuration again: all, or nothing.
 
     Ends with 78, and every mistake, when the old one was kept. For administrators.
     """

@@ -56,7 +56,7 @@ def verify(
     socket: str | None,
     as_json: bool,
 ) -> None:
-    """Read all of a backup DIR, or of the state of a daemon that is stopped.
+    """Read all of a backup DIR, or of the state of a stopped daemon.
 
     Without DIR it is the state folder of the configuration. Ends with 1 for what is damaged.
     """
@@ -85,10 +85,10 @@ def verify(
 @JSON
 @SOCKET
 def backup(folder: str, as_json: bool, socket: str | None) -> None:
-    """Copy the state of the running daemon into DIR, which must not be there yet.
+    """Copy the state of the running daemon into DIR, a new folder.
 
-    For administrators. What is in it: the ledger, usage records and the audit log; not the
-    configuration, its secrets, or models.
+    For administrators. What is in it: the ledger, usage records, the audit log, profiles, hashes of
+    issued keys, and what was set at run time; not the configuration, its secrets, or models.
     """
     with Client(socket) as client:
         made = client.backup(str(Path(folder).absolute()))
@@ -184,8 +184,9 @@ def gap(
     config: str | None,
     as_json: bool,
 ) -> None:
-    """Decide what is charged for spend that a restored backup or a cut journal has forgotten.
+    """Decide what is charged for spend that is forgotten.
 
+    A restored backup and a cut journal forget.
     Without a decision it says what is known, and ends with 3. Each charge is an unknown: it counts
     against its budgets until `cascaded unknowns resolve` says what the provider's bill does.
 

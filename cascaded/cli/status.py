@@ -38,7 +38,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 @JSON
 @SOCKET
 def status(as_json: bool, socket: str | None) -> None:
-    """Show how the daemon does: version, uptime, calls under way, spend, limits near their end.
+    """Show how the daemon does: calls, spend, limits near their end.
 
     Ends with 3 when it answers and takes no calls.
     """

@@ -21,10 +21,11 @@ NOT_FOUND = 404
 def set_limits(
     scope: str, id: str, limits: tuple[str, ...], as_json: bool, socket: str | None
 ) -> None:
-    """Set limits of SCOPE ID (user alice, global *, tag feature=search …) for the next call.
+    """Set limits of SCOPE ID, such as user alice, from the next call on.
 
-    They are given in the words of the configuration file, such as daily_usd=2.50
-    requests_per_minute=30; what was set before and is not named stays.
+    Other scopes: global '*' (quoted, for the shell), tag feature=search … Limits are given in the
+    words of the configuration file, such as daily_usd=2.50 requests_per_minute=30; what was set
+    before and is not named stays.
     """
     with Client(socket) as client:
         known = _set(client, scope, id)
@@ -41,7 +42,7 @@ def set_limits(
 def unset_limits(
     scope: str, id: str, names: tuple[str, ...], as_json: bool, socket: str | None
 ) -> None:
-    """Take away what was set of SCOPE ID, or only the limits of these names."""
+    """Take away what was set of SCOPE ID, or only these limits."""
     with Client(socket) as client:
         known = _set(client, scope, id) if names else {}
         rest = {name: value for name, value in known.items() if name not in names}
@@ -58,7 +59,7 @@ def tiers() -> None:
 @JSON
 @SOCKET
 def list_tiers(as_json: bool, socket: str | None) -> None:
-    """Show the tiers in use, the least first, and the presets that are not."""
+    """Show the tiers, the least first, and presets not in use."""
     with Client(socket) as client:
         found = client.tiers()
     if as_json:

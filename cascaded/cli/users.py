@@ -55,7 +55,7 @@ def list_users(limit: int, after: str | None, as_json: bool, socket: str | None)
 @JSON
 @SOCKET
 def show(user: str, as_json: bool, socket: str | None) -> None:
-    """Print the profile of USER and the limits it makes with its tier: JSON, to be read."""
+    """Print the profile of USER, and the limits it makes."""
     with Client(socket) as client:
         told = msgspec.json.encode(client.user(user))
     click.echo(told if as_json else msgspec.json.format(told))
@@ -101,8 +101,10 @@ def create(
 @JSON
 @SOCKET
 def import_users(file: Path, as_json: bool, socket: str | None) -> None:
-    """Store the users of FILE, all or none: a JSON list of profiles, or one profile a line. For
-    administrators."""
+    """Store the users of FILE, all or none. For administrators.
+
+    FILE is a JSON list of profiles, or has one profile a line.
+    """
     profiles = [_profile(plain, row) for row, plain in enumerate(_read(file))]
     with Client(socket) as client:
         made = client.create_users(profiles)

@@ -54,6 +54,12 @@ def test_help_lists_every_command_and_loads_none() -> None:
     assert isinstance(cascaded, LazyGroup)
 
 
+def test_what_the_lists_of_commands_say_is_not_cut_off() -> None:
+    lists = [("--help",), *((name, "--help") for name in COMMANDS)]
+    lines = [line for words in lists for line in invoke(*words).output.splitlines()]
+    assert [line for line in lines if line.startswith("  ") and line.endswith("...")] == []
+
+
 def test_version_in_a_process_of_its_own() -> None:
     ended = in_process("--version")
     assert (ended.returncode, ended.stderr) == (0, b"")
