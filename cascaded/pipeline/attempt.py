@@ -178,12 +178,17 @@ class Trial:
             estimated=True,
         )
 
+    def _seen_whole(self) -> bool:
+        """Whether what is billed is what was streamed: of a plain answer nothing is seen before
+        its end, and of one that thinks first not everything."""
+        return self._request.stream and "reasoning" not in self._model.capabilities
+
     def _cost(self, usage: Usage, traits: ProviderTraits) -> int:
         """What it cost; where that is not known, the most that it can have cost."""
         price = self._model.price
         assert price is not None  # the price stage refuses models without one
         if self._billing == "not_billed":
             return 0
-        if self._billing == "billed" or traits.cancel_stops_billing:
+        if self._billing == "billed" or (traits.cancel_stops_billing and self._seen_whole()):
             return cost(price, usage)
         return worst_cost(price, self._input_tokens, self._bound, self._request.choices)

@@ -259,11 +259,15 @@ class _InputDetails(msgspec.Struct):
 class _OutputDetails(msgspec.Struct):
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    """DeepSeek's own name of the cached part."""
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
@@ -304,9 +308,15 @@ class _Choice(msgspec.Struct):
     logprobs: _Logprobs | None = None
 
 
+class _GroqPart(msgspec.Struct):
+    usage: _Usage | None = None
+
+
 class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    x_groq: _GroqPart | None = None
+    """Where Groq's streams told their usage before they knew `include_usage`."""
     error: msgspec.Raw = ABSENT
 
 
@@ -321,8 +331,9 @@ class UpstreamSaidError(WireError):
         self.code = code
 
 
-def parse_event(raw: bytes, *, whole: bool) -> Event:
-    """A chunk of a stream, or a whole answer.
+def parse_event(raw: bytes, *, whole: bool, reasoning_apart: bool = False) -> Event:
+    """A chunk of a stream, or a whole answer. `reasoning_apart`: of a provider whose
+    `completion_tokens` leave out the hidden reasoning that its `total_tokens` has.
 
     Raises `UpstreamSaidError` for an error object and `WireError` for anything else that is not
     an answer.
@@ -335,7 +346,8 @@ def parse_event(raw: bytes, *, whole: bool) -> Event:
         raise UpstreamSaidError(error_message(answer.error))
     if answer.choices is None and answer.usage is None:
         raise WireError("not a chat completion: it has neither choices nor usage")
-    usage = _usage(answer.usage) if answer.usage else None
+    told = answer.usage or (answer.x_groq.usage if answer.x_groq else None)
+    usage = _usage(told, reasoning_apart) if told else None
     first = next((choice for choice in answer.choices or () if choice.index == 0), None)
     if first is None:
         if whole:
@@ -379,7 +391,7 @@ def error_message(error: msgspec.Raw) -> str:
     return str(content)[:MAX_ERROR_CHARACTERS]
 
 
-def _usage(usage: _Usage) -> Usage | None:
+def _usage(usage: _Usage, reasoning_apart: bool) -> Usage | None:
     """`None` where a total is missing or a count is absurd: that is no statement of what was
     used."""
     input_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
@@ -387,27 +399,33 @@ def _usage(usage: _Usage) -> Usage | None:
         return None
     into = usage.prompt_tokens_details or _InputDetails()
     out = usage.completion_tokens_details or _OutputDetails()
+    cached = usage.prompt_cache_hit_tokens if into.cached_tokens is None else into.cached_tokens
+    unseen = (usage.total_tokens or 0) - input_tokens - output_tokens
+    hidden = max(0, unseen) if reasoning_apart else 0
     counts = (
         input_tokens,
         output_tokens,
-        into.cached_tokens,
+        hidden,
+        cached,
         into.cache_write_tokens,
         into.cache_write_1h_tokens,
         into.audio_tokens,
         out.audio_tokens,
         out.reasoning_tokens,
+        out.image_tokens,
     )
     if any(count is not None and not 0 <= count <= MAX_USAGE_TOKENS for count in counts):
         return None
     return Usage(
         input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        cache_read_tokens=into.cached_tokens or 0,
+        output_tokens=output_tokens + hidden,
+        cache_read_tokens=cached or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
         cache_write_1h_tokens=into.cache_write_1h_tokens,
         input_audio_tokens=into.audio_tokens or 0,
         output_audio_tokens=out.audio_tokens or 0,
-        reasoning_tokens=out.reasoning_tokens or 0,
+        reasoning_tokens=max(hidden, out.reasoning_tokens or 0),
+        output_image_tokens=out.image_tokens,
     )
 
 
