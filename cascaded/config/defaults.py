@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from cascaded.config.presets import PROVIDER_PRESETS
 from cascaded.config.schema import (
     AUTO,
     BUILT_IN_MODELS,
@@ -17,6 +18,7 @@ from cascaded.config.schema import (
     Embedded,
     Ladder,
     Model,
+    OpenAICompatible,
     Provider,
     Upstream,
 )
@@ -85,12 +87,22 @@ def _providers(
     config: Config, models: Mapping[str, Model], document: Node
 ) -> Mapping[str, Provider]:
     providers: dict[str, Provider] = {
-        name: _bounded(provider, name, document) for name, provider in config.providers.items()
+        name: _bounded(_known(provider, name, document), name, document)
+        for name, provider in config.providers.items()
     }
     wanted = any(model.provider == EMBEDDED for model in models.values())
     if wanted and not document.has(("providers", EMBEDDED)):
         providers[EMBEDDED] = Embedded()
     return _frozen(providers)
+
+
+def _known(provider: Provider, name: str, document: Node) -> Provider:
+    """Under what stands in the document, what its preset says."""
+    if not isinstance(provider, OpenAICompatible) or provider.preset is None:
+        return provider
+    said = PROVIDER_PRESETS[provider.preset]
+    missing = {key: said[key] for key in said if not document.has(("providers", name, key))}
+    return _with(provider, **missing)
 
 
 def _bounded(provider: Provider, name: str, document: Node) -> Provider:

@@ -57,10 +57,12 @@ KEYS: Mapping[str, str] = {
 WORDS: Mapping[str, str] = {
     "claude": "anthropic",
     "azure": "openai_compatible",
+    "azure_openai": "azure",
     "deepseek": "openai_compatible",
     "deny": "block",
     "dry_run": "shadow",
     "groq": "openai_compatible",
+    "google": "gemini",
     "hard": "block",
     "llama_cpp": "embedded",
     "local": "embedded",
@@ -74,6 +76,7 @@ WORDS: Mapping[str, str] = {
     "soft": "warn",
     "together": "openai_compatible",
     "trace": "debug",
+    "vertex": "gemini",
     "vllm": "openai_compatible",
 }
 """Values where one of a few words is expected."""

@@ -5,7 +5,8 @@ from typing import Final
 
 from cascaded.config.defaults import PROVIDER_BOUNDS
 from cascaded.config.mistakes import KeyPath
-from cascaded.config.schema import PRESETS, Config, Upstream
+from cascaded.config.presets import PROVIDER_PRESETS
+from cascaded.config.schema import PRESETS, Config, OpenAICompatible, Upstream
 from cascaded.config.toml import Node
 from cascaded.types.environment import Variable
 
@@ -39,6 +40,8 @@ class Origins:
             named = (one for one in _PLACES[path] if self._env.get(one, "").startswith("/"))
             variable = next(named, None)
             return f"environment {variable}" if variable else "default"
+        if path[0] == "providers" and (preset := self._preset_of(path)):
+            return f"preset {preset}"
         return self._derived(path)
 
     def place(self, path: KeyPath) -> tuple[str, int]:
@@ -55,6 +58,12 @@ class Origins:
         if path[0] == "models" and path[-1] == "upstream_name":
             return "the model's name"
         return "default"
+
+    def _preset_of(self, path: KeyPath) -> str | None:
+        """The preset of a provider that says this setting of it."""
+        mine = self._config.providers[str(path[1])]
+        preset = mine.preset if isinstance(mine, OpenAICompatible) else None
+        return preset if preset and path[-1] in PROVIDER_PRESETS[preset] else None
 
     def _is_bounded(self, provider: str | int, setting: str | int) -> bool:
         mine = self._config.providers[str(provider)]

@@ -20,6 +20,7 @@ from cascaded.config.schema import (
     Embedded,
     Ladder,
     Model,
+    OpenAICompatible,
     Upstream,
 )
 from cascaded.config.secrets import is_literal, unreadable
@@ -139,7 +140,7 @@ class _Relations:
     # [providers.NAME]
 
     def _check_upstream(self, path: KeyPath, provider: Upstream) -> None:
-        self._check_base_url((*path, "base_url"), provider.base_url)
+        self._check_base_url((*path, "base_url"), provider)
         if provider.proxy:
             self._check_proxy((*path, "proxy"), provider)
         for name, value in provider.headers.items():
@@ -161,19 +162,34 @@ class _Relations:
                     (*path, "ca_file"), "it holds no certificate", "a file of certificates in PEM"
                 )
 
-    def _check_base_url(self, path: KeyPath, text: str) -> None:
-        expected = "a URL such as https://api.openai.com/v1"
+    def _check_base_url(self, path: KeyPath, provider: Upstream) -> None:
+        text = provider.base_url
+        azure = isinstance(provider, OpenAICompatible) and provider.api_version is not None
+        example = "https://NAME.openai.azure.com" if azure else "https://api.openai.com/v1"
+        expected = f"a URL such as {example}"
         url = _url(text, ("http", "https"))
-        if url is None:
+        if not text:
+            if not self._misspelt(path[:-1], provider):
+                self._report.add(path, "missing", expected)
+        elif url is None:
             self._report.add(path, "not a URL with http:// or https:// and a host", expected)
         elif url.username is not None or url.password is not None:
             self._report.add(path, "a URL may not carry a password", "api_key for the secret")
         elif url.query or url.fragment:
             self._report.add(path, "it has a query or a fragment", expected)
+        elif azure and url.path.strip("/"):
+            message = "with api_version it is the resource, without a path"
+            self._report.add(path, message, expected, text.removesuffix(url.path))
         for endpoint in _ENDPOINTS:
             if url and url.path.rstrip("/").endswith(endpoint):
                 near = text.rstrip("/").removesuffix(endpoint)
                 self._report.add(path, f"{endpoint} is added to it", "where the API begins", near)
+
+    def _misspelt(self, path: KeyPath, provider: Upstream) -> bool:
+        """Whether the table has a key that is none."""
+        node = self._document.child(str(path[0]))
+        table = node.child(str(path[1])) if node else None
+        return bool(table and table.entries().keys() - {*provider.__struct_fields__, "kind"})
 
     def _check_proxy(self, path: KeyPath, provider: Upstream) -> None:
         assert provider.proxy is not None

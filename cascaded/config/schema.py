@@ -160,6 +160,19 @@ UsdPerMtok = Annotated[Decimal, Meta(extra={"money": "usd_per_mtok"})]
 LiteralOrSecret = Annotated[Secret, Meta(extra={"literal": True})]
 """A text, or a reference to a secret. A literal's `source` is the text itself."""
 Vocabulary = Literal["cl100k_base", "o200k_base"]
+Preset = Literal[
+    "openai",
+    "azure",
+    "groq",
+    "together",
+    "openrouter",
+    "mistral",
+    "deepseek",
+    "gemini",
+    "vllm",
+    "ollama",
+    "llama_cpp",
+]
 Capability = Literal["tools", "vision", "json_schema", "reasoning", "audio", "logprobs"]
 
 
@@ -288,6 +301,16 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatible"):
     """An upstream that speaks OpenAI's chat completions: OpenAI, Azure, Groq, vLLM, Ollama …"""
 
+    base_url: Url = ""
+    """Where its API begins, such as `https://api.openai.com/v1`. Most presets know it."""
+    preset: Preset | None = None
+    """Who it is: fills in what is known of it, its address first. What stands in the file goes over
+    it."""
+    api_version: HeaderText | None = None
+    """For Azure OpenAI: calls go to `/openai/deployments/UPSTREAM_NAME` with this version, and the
+    key as `api-key`; `base_url` is the resource, such as `https://NAME.openai.azure.com`."""
+    reasoning_apart: bool = False
+    """Whether its `completion_tokens` leave out hidden reasoning that its `total_tokens` has."""
     organization: HeaderText | None = None
     """Sent as `OpenAI-Organization`."""
     project: HeaderText | None = None

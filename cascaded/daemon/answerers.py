@@ -24,7 +24,7 @@ from cascaded.providers.embedded.provider import (
     EmbeddedModel,
     EmbeddedProvider,
 )
-from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
+from cascaded.providers.openai_compatible import OpenAISpeech, Endpoint, OpenAICompatible
 from cascaded.types.secret import Secret
 
 EMBEDDED_FIRST_TOKEN_S = 300.0
@@ -164,7 +164,11 @@ def _upstream(
         }
         named = {key: value for key, value in organised.items() if value is not None}
         endpoint, traits = _endpoint(settings, named | headers), _traits(settings)
-        return OpenAICompatible(name, endpoint, replace(traits, logprobs=settings.logprobs), clock)
+        traits = replace(traits, logprobs=settings.logprobs)
+        speech = OpenAISpeech(
+            api_version=settings.api_version, reasoning_apart=settings.reasoning_apart
+        )
+        return OpenAICompatible(name, endpoint, traits, clock, speech)
     endpoint = _endpoint(settings, headers)
     return Anthropic(name, endpoint, _traits(settings), clock, settings.version)
 

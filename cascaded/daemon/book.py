@@ -122,12 +122,29 @@ SELLERS_BY_HOST = {
     "generativelanguage.googleapis.com": "google",
 }
 """Whose prices apply, whatever the operator calls the provider. Sources: their API documents."""
+AZURE_HOSTS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+"""How the addresses of Azure's resources end."""
+SELLERS_BY_PRESET = {
+    "openai": "openai",
+    "azure": "azure",
+    "groq": "groq",
+    "together": "together",
+    "openrouter": "openrouter",
+    "mistral": "mistral",
+    "deepseek": "deepseek",
+    "gemini": "google",
+}
+"""The same for who is reached by another address, such as a proxy's."""
 
 
 def _seller(name: str, settings: schema.Provider) -> str:
     """The catalogue's name for a provider: by its address, else by the name it was given."""
     if isinstance(settings, schema.Upstream):
-        return SELLERS_BY_HOST.get(urlsplit(settings.base_url).hostname or "", name)
+        host = urlsplit(settings.base_url).hostname or ""
+        if host.endswith(AZURE_HOSTS):
+            return "azure"
+        preset = settings.preset if isinstance(settings, schema.OpenAICompatible) else None
+        return SELLERS_BY_HOST.get(host, SELLERS_BY_PRESET.get(preset or "", name))
     return name
 
 

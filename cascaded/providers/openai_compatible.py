@@ -1,6 +1,8 @@
 """Any upstream that speaks as OpenAI does."""
 
 from collections.abc import Mapping
+from functools import partial
+from urllib.parse import quote
 
 from cascaded.ports import Call, Clock, ProviderTraits
 from cascaded.providers.http import Endpoint, HttpUpstream
@@ -20,19 +22,30 @@ PATHS: Mapping[Kind, str] = {
 
 
 class OpenAISpeech:
-    """See `Speech`; it keeps nothing, so it is its own `Ear`."""
+    """See `Speech`; it keeps nothing of a call, so it is its own `Ear`."""
+
+    def __init__(self, *, api_version: str | None = None, reasoning_apart: bool = False) -> None:
+        """`api_version` is for Azure OpenAI, whose models are deployments."""
+        self._api_version = api_version
+        self._parse = partial(parse_event, reasoning_apart=reasoning_apart)
 
     def path(self, call: Call) -> str:
         """See `Speech.path`."""
-        return PATHS[call.kind]
+        path = PATHS[call.kind]
+        if self._api_version is None:
+            return path
+        deployment, version = quote(call.model.upstream_name, safe=""), quote(self._api_version)
+        return f"/openai/deployments/{deployment}{path}?api-version={version}"
 
     def headers(self, call: Call, key: str | None) -> dict[str, str]:  # noqa: ARG002
         """See `Speech.headers`."""
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        if not key:
+            return {}
+        return {"api-key": key} if self._api_version else {"Authorization": f"Bearer {key}"}
 
     def whole(self, call: Call, body: bytes) -> Event:
         """See `Speech.whole`."""
-        return parse_embeddings(body) if call.kind == "embedding" else parse_event(body, whole=True)
+        return parse_embeddings(body) if call.kind == "embedding" else self._parse(body, whole=True)
 
     def ear(self) -> "OpenAISpeech":
         """See `Speech.ear`."""
@@ -40,11 +53,18 @@ class OpenAISpeech:
 
     def hear(self, data: bytes) -> Event | None:
         """See `Ear.hear`."""
-        return None if data == DONE else parse_event(data, whole=False)
+        return None if data == DONE else self._parse(data, whole=False)
 
 
 class OpenAICompatible(HttpUpstream):
     """One of them."""
 
-    def __init__(self, name: str, endpoint: Endpoint, traits: ProviderTraits, clock: Clock) -> None:
-        super().__init__(name, endpoint, traits, clock, OpenAISpeech())
+    def __init__(
+        self,
+        name: str,
+        endpoint: Endpoint,
+        traits: ProviderTraits,
+        clock: Clock,
+        speech: OpenAISpeech | None = None,
+    ) -> None:
+        super().__init__(name, endpoint, traits, clock, speech or OpenAISpeech())

@@ -32,6 +32,8 @@ def look(providers: Mapping[str, schema.Provider], within_s: float = WITHIN_S) -
 async def _ask(name: str, upstream: schema.Upstream, within_s: float) -> Finding:
     began = time.perf_counter()
     url = upstream.base_url.rstrip("/") + "/models"
+    if isinstance(upstream, schema.OpenAICompatible) and upstream.api_version:
+        url = f"{upstream.base_url.rstrip('/')}/openai/models?api-version={upstream.api_version}"
     try:
         async with asyncio.timeout(within_s):
             status = await _status(upstream, url)
@@ -43,14 +45,21 @@ async def _ask(name: str, upstream: schema.Upstream, within_s: float) -> Finding
     return _judged(name, upstream, status, (time.perf_counter() - began) * 1000)
 
 
+def _key_header(upstream: schema.Upstream, key: str) -> dict[str, str]:
+    if isinstance(upstream, schema.Anthropic):
+        return {"x-api-key": key}
+    if isinstance(upstream, schema.OpenAICompatible) and upstream.api_version:
+        return {"api-key": key}
+    return {"Authorization": f"Bearer {key}"}
+
+
 async def _status(upstream: schema.Upstream, url: str) -> int:
     headers = {key: value.reveal() for key, value in upstream.headers.items()}
     if isinstance(upstream, schema.Anthropic):
         headers["anthropic-version"] = upstream.version
     if upstream.api_key:
         key = upstream.api_key.reveal()
-        anthropic = isinstance(upstream, schema.Anthropic)
-        headers |= {"x-api-key": key} if anthropic else {"Authorization": f"Bearer {key}"}
+        headers |= _key_header(upstream, key)
     context = ssl.create_default_context(cafile=upstream.ca_file)
     connector = (
         aiohttp.UnixConnector(path=upstream.uds)
