@@ -24,7 +24,7 @@ from cascaded.providers.embedded.provider import (
     EmbeddedModel,
     EmbeddedProvider,
 )
-from cascaded.providers.openai_compatible import OpenAISpeech, Endpoint, OpenAICompatible
+from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible, OpenAISpeech
 from cascaded.types.secret import Secret
 
 EMBEDDED_FIRST_TOKEN_S = 300.0
