@@ -214,7 +214,8 @@ ERRORS: dict[str, Kind] = {
     "upstream_unavailable": Kind(
         503,
         "overloaded_error",
-        "The provider failed again and again, so it is left alone for a while; nothing was sent.",
+        "The provider failed again and again, so it is left alone for a while; or it is asked as"
+        " often as `requests_per_second` allows. Nothing was sent.",
         "Wait for `retry-after`. The operator may give the model a `fallback`.",
         retry=True,
     ),

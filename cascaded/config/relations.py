@@ -141,6 +141,8 @@ class _Relations:
 
     def _check_upstream(self, path: KeyPath, provider: Upstream) -> None:
         self._check_base_url((*path, "base_url"), provider)
+        if provider.api_keys and provider.api_key:
+            self._report.add((*path, "api_keys"), "api_key is set too", "one of the two")
         if provider.proxy:
             self._check_proxy((*path, "proxy"), provider)
         for name, value in provider.headers.items():
@@ -151,7 +153,7 @@ class _Relations:
                 self._report.add(
                     at, "a secret may not stand in the file", '"env:NAME" or another reference'
                 )
-            elif name.lower() == "authorization" and provider.api_key:
+            elif name.lower() == "authorization" and provider.keys:
                 self._report.add(at, "api_key sets this header already", "one of the two")
         for lesser, greater in PROVIDER_BOUNDS:
             self._check_order(path, provider, lesser, greater)

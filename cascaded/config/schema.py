@@ -47,6 +47,7 @@ MAX_MODELS = 4096
 MAX_LADDERS = 64
 MAX_RUNGS = 8
 MAX_FALLBACKS = 4
+MAX_KEYS = 16
 MAX_REMEMBERED = 100
 """Calls that a breaker looks back at."""
 MAX_ALIASES = 1024
@@ -253,6 +254,12 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Dial this Unix socket instead of the URL's host."""
     api_key: Secret | None = None
     """The key of our own: `Authorization: Bearer` to most, `x-api-key` to Anthropic."""
+    api_keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_KEYS)] = ()
+    """Several keys instead of one, used in turn. One that is refused (401) or used up (429) rests,
+    as long as `retry-after` says, and the next is tried."""
+    requests_per_second: Annotated[float, Meta(ge=0.001, le=100_000)] | None = None
+    """Calls to it in a second, at even distances; more of them wait, at most as long as an answer
+    may take. By default there is no such limit."""
     headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
         msgspec.field(default_factory=nothing)
     )
@@ -270,7 +277,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     total_timeout_s: Seconds = 300.0
     """Longest life of one attempt. Shorter than a timeout above that is not set, it bounds it."""
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    """Connections to it at once."""
+    """Connections to it at once, which is calls at once; more of them wait."""
     max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
     """Further tries of one attempt after a fault that is worth repeating."""
     backoff_s: MaybeNoSeconds = 0.25
@@ -296,6 +303,11 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     region: Name | None = None
     """Where it keeps data, such as `eu` or `eu-west-1`. Organisations whose data must stay
     somewhere use only providers that say so."""
+
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """The keys of our own, one or several."""
+        return (self.api_key,) if self.api_key else self.api_keys
 
 
 class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatible"):

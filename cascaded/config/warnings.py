@@ -58,6 +58,9 @@ def _secrets(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Secre
     """Every secret below, and where it stands."""
     if isinstance(value, Secret):
         yield path, value
+    elif isinstance(value, tuple):
+        for index, entry in enumerate(value):
+            yield from _secrets(entry, (*path, index))
     elif isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _secrets(entry, (*path, key))
@@ -84,7 +87,7 @@ def _mode(file: Path, mode_of: ModeOf) -> int:
 
 def _note_open_line(path: KeyPath, provider: Upstream, report: Report) -> None:
     url = urlsplit(provider.base_url)
-    keyed = provider.api_key is not None or provider.forward_caller_key
+    keyed = provider.keys or provider.forward_caller_key
     if keyed and url.scheme == "http" and not provider.uds and not is_loopback(url.hostname or ""):
         report.add((*path, "base_url"), "the key goes over the network in the clear", "https://")
 

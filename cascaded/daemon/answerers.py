@@ -177,7 +177,8 @@ def _endpoint(settings: schema.Upstream, headers: Mapping[str, str]) -> Endpoint
     return Endpoint(
         base_url=settings.base_url,
         uds=settings.uds,
-        api_key=settings.api_key,
+        api_keys=settings.keys,
+        requests_per_second=settings.requests_per_second,
         headers=headers,
         ca_file=settings.ca_file,
         proxy=settings.proxy.reveal() if settings.proxy else None,

@@ -196,6 +196,8 @@ def _pause(
     A try that may have been billed is not repeated: its hold covers one call.
     """
     traits = provider.traits
+    if fault is not None and fault.another_key and retry < traits.max_retries:
+        return 0.0
     if fault is None or fault.code not in RETRY_WORTHY or fault.billing == "unknown":
         return None
     if retry >= traits.max_retries:

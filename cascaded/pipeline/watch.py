@@ -17,6 +17,8 @@ OUTAGES = frozenset(
     }
 )
 """Faults of the provider itself. What it refuses (4xx) shows that it is alive."""
+UNASKED = "upstream_unavailable"
+"""Nothing was sent, so nothing is known."""
 NS_PER_S = 1_000_000_000
 
 
@@ -68,7 +70,7 @@ class Watch:
         before = breaker.state
         if fault is not None and fault.code in OUTAGES:
             breaker.failed(number, now_ns, self._random())
-        elif fault is not None or ended:
+        elif ended or (fault is not None and fault.code != UNASKED):
             breaker.answered(number, now_ns)
         else:
             breaker.unknown(number, now_ns)
@@ -77,7 +79,7 @@ class Watch:
     def left_alone(self) -> ProviderError:
         """What a call is told that may not pass."""
         return ProviderError(
-            "upstream_unavailable",
+            UNASKED,
             f"provider '{self._provider}' has failed again and again and is left alone for now;"
             " ask again later, or give its models a fallback",
             billing="not_billed",

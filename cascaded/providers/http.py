@@ -14,10 +14,11 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDictProxy
 
 from cascaded.ports import Call, Clock, Progress, ProviderTraits
+from cascaded.providers.turns import BUSY_REST_S, REFUSED_REST_S, Keys, Pace
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.result import Billing
-from cascaded.types.secret import HIDDEN, Secret
+from cascaded.types.secret import Secret
 from cascaded.wire.openai_chat import UpstreamSaidError, WireError
 from cascaded.wire.sse import SseError, SseReader
 
@@ -28,6 +29,7 @@ NS_PER_S = 1_000_000_000
 _OK = 200
 _MULTIPLE_CHOICES = 300
 _BAD_REQUEST = 400
+_UNAUTHORIZED = 401
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERROR = 500
 
@@ -41,6 +43,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     uds: str | None = None
     """Dial this Unix socket instead of the URL's host."""
     api_key: Secret | None = None
+    api_keys: tuple[Secret, ...] = ()
+    """Several, used in turn; instead of `api_key`."""
+    requests_per_second: float | None = None
     headers: Mapping[str, str] = {}
     ca_file: str | None = None
     proxy: str | None = None
@@ -108,6 +113,10 @@ class HttpUpstream:
         self._base_url = endpoint.base_url.rstrip("/")
         self._headers = {"Content-Type": "application/json", **endpoint.headers}
         self._session: aiohttp.ClientSession | None = None
+        alone = (endpoint.api_key,) if endpoint.api_key else ()
+        self._keys = Keys(endpoint.api_keys or alone)
+        rate = endpoint.requests_per_second
+        self._pace = Pace(rate) if rate else None
 
     async def call(self, call: Call) -> AsyncGenerator[Event]:
         """See `ports.Provider.call`."""
@@ -151,17 +160,37 @@ class HttpUpstream:
             words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
             raise self._error("upstream_connect", words, "not_billed") from None
         call.progress.queued = True
+        if self._pace is not None:
+            await self._take_turn(self._pace, call)
+        place = None if call.caller_key else self._keys.take(self._clock.monotonic_ns())
         response = await session.post(
             self._base_url + path,
             data=_Body(msgspec.json.encode(call.fields), call.progress),
-            headers=self._headers_for(call),
+            headers=self._headers_for(call, place),
             proxy=self._endpoint.proxy,
             allow_redirects=False,
         )
         if response.status != _OK:
             async with response:
-                raise self._refused(response, await response.content.read(MAX_ERROR_BYTES))
+                body = await response.content.read(MAX_ERROR_BYTES)
+                raise self._refused(response, body, place)
         return response
+
+    async def _take_turn(self, pace: Pace, call: Call) -> None:
+        """Wait until it may be asked, if that is within the time there is to answer."""
+        limits = self._endpoint
+        first_s = limits.first_token_timeout_s if call.stream else limits.total_timeout_s
+        most_s = min(first_s, limits.total_timeout_s)
+        taken, wait_ns = pace.take(self._clock.monotonic_ns(), int(most_s * NS_PER_S))
+        if not taken:
+            raise ProviderError(
+                "upstream_unavailable",
+                self._told(f"is asked {limits.requests_per_second:g} times a second, and no more"),
+                billing="not_billed",
+                retry_after_s=wait_ns / NS_PER_S,
+            )
+        if wait_ns:
+            await self._clock.sleep(wait_ns / NS_PER_S)
 
     def _open(self) -> aiohttp.ClientSession:
         endpoint = self._endpoint
@@ -182,26 +211,41 @@ class HttpUpstream:
         )
         return self._session
 
-    def _headers_for(self, call: Call) -> Mapping[str, str]:
-        own = self._endpoint.api_key
-        key = call.caller_key or (own.reveal() if own else None)
+    def _headers_for(self, call: Call, place: int | None) -> Mapping[str, str]:
+        key = call.caller_key if place is None else self._keys.reveal(place)
         told = self._speech.headers(call, key)
         return {**self._headers, "X-Request-ID": call.request_id, **told}
 
-    def _refused(self, response: aiohttp.ClientResponse, body: bytes) -> ProviderError:
+    def _refused(
+        self, response: aiohttp.ClientResponse, body: bytes, place: int | None
+    ) -> ProviderError:
+        """What an error status says. `place`: of the key of ours that it was asked with."""
         status = response.status
         if status < _BAD_REQUEST:
             kind = "a redirect" if status >= _MULTIPLE_CHOICES else f"status {status}"
             return self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
         billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
+        pause_s = _retry_after(response.headers, self._clock)
+        another = place is not None and self._another_key(place, status, pause_s)
         return ProviderError(
             _code_of(status),
             self._told(f"answered {status}: {_message_of(body)}"),
             billing="unknown" if billed else "not_billed",
             status=status,
-            retry_after_s=_retry_after(response.headers, self._clock),
+            retry_after_s=None if another else pause_s,
             body=body,
+            another_key=another,
         )
+
+    def _another_key(self, place: int, status: int, pause_s: float | None) -> bool:
+        """Lets a key rest that was refused or is used up; whether another one may do."""
+        if status == _UNAUTHORIZED:
+            rest_s = REFUSED_REST_S
+        elif status == _TOO_MANY_REQUESTS:
+            rest_s = BUSY_REST_S if pause_s is None else pause_s
+        else:
+            return False
+        return self._keys.rest(place, self._clock.monotonic_ns(), rest_s)
 
     async def _whole(self, call: Call, path: str) -> bytes:
         """A plain answer's body."""
@@ -244,8 +288,7 @@ class HttpUpstream:
 
     def _told(self, what: str) -> str:
         """A message for callers. Upstreams have been seen to repeat the key that they refuse."""
-        key = self._endpoint.api_key
-        return f"provider '{self.name}' {what.replace(key.reveal(), HIDDEN) if key else what}"
+        return f"provider '{self.name}' {self._keys.hide(what)}"
 
     def _explain(self, fault: Exception, *, unsent: bool) -> ProviderError:
         """The transport's fault in our words. Unbilled only where nothing can have been sent."""

@@ -21,10 +21,13 @@ class ProviderError(Exception):
         status: int | None = None,
         retry_after_s: float | None = None,
         body: bytes = b"",
+        another_key: bool = False,
     ) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.another_key = another_key
+        """Whether only one of several keys was refused: the next try has another."""
         self.billing = billing
         """Whether the provider may have billed the call."""
         self.status = status

@@ -57,9 +57,8 @@ async def _status(upstream: schema.Upstream, url: str) -> int:
     headers = {key: value.reveal() for key, value in upstream.headers.items()}
     if isinstance(upstream, schema.Anthropic):
         headers["anthropic-version"] = upstream.version
-    if upstream.api_key:
-        key = upstream.api_key.reveal()
-        headers |= _key_header(upstream, key)
+    if upstream.keys:
+        headers |= _key_header(upstream, upstream.keys[0].reveal())
     context = ssl.create_default_context(cafile=upstream.ca_file)
     connector = (
         aiohttp.UnixConnector(path=upstream.uds)
@@ -77,9 +76,9 @@ async def _status(upstream: schema.Upstream, url: str) -> int:
 def _judged(name: str, upstream: schema.Upstream, status: int, took_ms: float) -> Finding:
     said = f"{name}: answers {status} in {took_ms:.0f} ms"
     if status in (_UNAUTHORIZED, _FORBIDDEN):
-        if upstream.forward_caller_key and not upstream.api_key:
+        if upstream.forward_caller_key and not upstream.keys:
             return ok(AREA, f"{said}; it waits for the callers' own keys")
-        source = upstream.api_key.source if upstream.api_key else "no key is set"
+        source = upstream.keys[0].source if upstream.keys else "no key is set"
         return problem(AREA, f"{said}: the key is refused ({source})", "set api_key right")
     if status == _NOT_FOUND:
         advice = "look whether base_url ends as it should, often in /v1"
