@@ -40,7 +40,8 @@ class Keys:
     def rest(self, place: int, now_ns: int, seconds: float) -> bool:
         """Leave a key alone for a while; whether another one is ready."""
         self._rested_ns[place] = now_ns + int(seconds * NS_PER_S)
-        return any(until <= now_ns for until in self._rested_ns)
+        others = (until for other, until in enumerate(self._rested_ns) if other != place)
+        return any(until <= now_ns for until in others)
 
     def hide(self, text: str) -> str:
         """The text without any of them."""

@@ -34,6 +34,7 @@ def test_when_all_rest_the_one_that_is_ready_first_is_used() -> None:
 
 def test_one_key_alone_is_always_used() -> None:
     keys = Keys(THREE[:1])
+    assert not keys.rest(0, 0, 0)
     assert not keys.rest(0, 0, 10)
     assert keys.take(1) == 0
     assert Keys([]).take(0) is None
