@@ -135,8 +135,11 @@ _Admission = (
 
 _Label = tuple[str, str, str]
 """The request's id, the user it is for, the principal who may resolve it; each may be empty."""
-_Unresolved = tuple[int, _State, int, int, int, _Label | None, bool]
-"""`(hold, state, held, unknown, at_ns, label, lost)`"""
+_Charge = tuple[_Scope, str, _Window, str, int]
+"""`(scope, id, window, zone, nano_usd)`"""
+_Unresolved = tuple[int, _State, int, int, int, _Label | None, list[_Charge] | None]
+"""`(hold, state, held, unknown, at_ns, label, lost)`; `lost` is of a crash alone: the largest of
+what is charged for it, each counter's own."""
 
 class LedgerOpenError(Exception):
     """A state folder that cannot be opened: `(kind, message)`.
@@ -193,6 +196,7 @@ class Ledger:
         users_max: int | None = None,
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
+        linger_ms: int | None = None,
         ceiling: bool = False,
         accept_gap: bool = False,
     ) -> tuple[Ledger, tuple[int, int, int, int, int, tuple[int, str] | None]]:

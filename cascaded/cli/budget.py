@@ -10,9 +10,11 @@ from cascaded.cli.show import JSON, SOCKET, dollars, table
 from cascaded.cli.terms import set_limits, unset_limits
 from cascaded.client import Client
 from cascaded.client.calls import Asked
-from cascaded.client.results import Budget, Check, LimitInfo
+from cascaded.client.results import Budget, Check, LimitInfo, UnresolvedHold
 
 BUDGET_COLUMNS = ("scope", "id", "window", "spent", "held", "unknown", "limit", "left", "resets")
+COUNTERS_SHOWN = 12
+"""Of those that a crash was charged to, the largest."""
 
 
 @click.command()
@@ -97,7 +99,7 @@ def list_unknowns(as_json: bool, socket: str | None) -> None:
         [
             (
                 str(one.hold),
-                one.state,
+                "crash" if one.lost else one.state,
                 dollars(one.held),
                 dollars(one.unknown),
                 one.at or "",
@@ -107,17 +109,57 @@ def list_unknowns(as_json: bool, socket: str | None) -> None:
             for one in holds
         ],
     )
+    for one in holds:
+        if one.lost:
+            _print_crash(one)
+
+
+def _print_crash(lost: UnresolvedHold) -> None:
+    """What a crash's charge is, and how one is rid of it."""
+    click.echo(
+        f"\n{lost.hold} is no call but a crash: calls of its last moments that are in no record may"
+        f" have cost {dollars(lost.unknown)}, mostly nothing.\nWhat the provider billed then and"
+        " nothing here explains is what was lost. With that sum, or 0:\n"
+        f"  cascaded unknowns resolve {lost.hold} USD    (--of user ID USD: whose it was)\n"
+        "Until then it is charged to:"
+    )
+    table(
+        ("budget", "unknown"),
+        [
+            (f"{one.scope} {one.id} {one.window}", dollars(one.unknown))
+            for one in lost.counters[:COUNTERS_SHOWN]
+        ],
+    )
+    if len(lost.counters) > COUNTERS_SHOWN:
+        click.echo("and others (--json)")
 
 
 @unknowns.command("resolve")
 @click.argument("hold", type=int)
 @click.argument("cost", metavar="USD")
+@click.option(
+    "--of",
+    "shares",
+    type=(str, str, str),
+    metavar="SCOPE ID USD",
+    multiple=True,
+    help="Of what a crash lost: what one scope's calls cost. May be given again.",
+)
 @JSON
 @SOCKET
-def resolve_unknown(hold: int, cost: str, as_json: bool, socket: str | None) -> None:
-    """Say what HOLD really cost, from the provider's bill."""
+def resolve_unknown(
+    hold: int,
+    cost: str,
+    shares: tuple[tuple[str, str, str], ...],
+    as_json: bool,
+    socket: str | None,
+) -> None:
+    """Say what HOLD really cost, from the provider's bill.
+
+    Of a crash's charge everything above that goes back, on every budget it was charged to.
+    """
     with Client(socket) as client:
-        receipt = client.resolve(hold, cost)
+        receipt = client.resolve(hold, cost, {(scope, id): usd for scope, id, usd in shares})
     told = f"hold {receipt.hold}: {dollars(receipt.posted)} posted"
     click.echo(msgspec.json.encode(receipt) if as_json else told)
 

@@ -190,6 +190,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     overrun: Decimal
 
 
+class LostCharge(msgspec.Struct, frozen=True, kw_only=True):
+    """What one budget is charged for the calls that a crash may have lost."""
+
+    scope: str
+    id: str
+    window: str
+    zone: str
+    unknown: Decimal
+
+
 class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     """A hold that is open, or charged although nobody knows the bill."""
 
@@ -203,6 +213,8 @@ class UnresolvedHold(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str | None = None
     lost: bool = False
     """Not one hold: what all the calls may have cost that a crash made the ledger forget."""
+    counters: tuple[LostCharge, ...] = ()
+    """What each budget is charged for those: the largest first, and not all of many."""
 
 
 class SetLimits(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from cascaded.types.limits import (
     HoldStatus,
     Limits,
     LimitView,
+    LostCharge,
     Peek,
     Preview,
     RateLimit,
@@ -96,6 +97,7 @@ class DurableLedger:
         users_max: int | None = None,
         checkpoint_ms: int | None = None,
         segment_bytes: int | None = None,
+        linger_ms: int | None = None,
         clock: _core.ManualClock | None = None,
         gate: Gate = "strict",
         accept_gap: bool = False,
@@ -115,6 +117,7 @@ class DurableLedger:
                 users_max=users_max,
                 checkpoint_ms=checkpoint_ms,
                 segment_bytes=segment_bytes,
+                linger_ms=linger_ms,
                 ceiling=gate == "ceiling",
                 accept_gap=accept_gap,
             )
@@ -565,7 +568,7 @@ def _view(view: "_core._View") -> LimitView:
 
 
 def _hold(found: "_core._Unresolved") -> HoldStatus:
-    hold, state, held, unknown, at_ns, label, lost = found
+    hold, state, held, unknown, at_ns, label, charges = found
     request_id, user_id, owner = label or ("", "", "")
     return HoldStatus(
         hold=hold,
@@ -576,7 +579,11 @@ def _hold(found: "_core._Unresolved") -> HoldStatus:
         request_id=request_id,
         user_id=user_id,
         owner=owner,
-        lost=lost,
+        lost=charges is not None,
+        charges=tuple(
+            LostCharge(scope=scope, id=id, window=window, zone=zone, nano_usd=nano_usd)
+            for scope, id, window, zone, nano_usd in charges or ()
+        ),
     )
 
 

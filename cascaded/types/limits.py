@@ -242,6 +242,16 @@ class CounterStatus(msgspec.Struct, frozen=True, kw_only=True):
     resets_at_ns: int | None
 
 
+class LostCharge(msgspec.Struct, frozen=True, kw_only=True):
+    """What one counter is charged for the calls that a crash may have lost."""
+
+    scope: Scope
+    id: str
+    window: Window
+    zone: str
+    nano_usd: int
+
+
 class HoldStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A hold that is not resolved, or whose bill is unknown."""
 
@@ -257,3 +267,5 @@ class HoldStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The principal who may settle it; empty for a call of the daemon's own."""
     lost: bool = False
     """Not one hold, but all the calls that a crash may have lost."""
+    charges: tuple[LostCharge, ...] = ()
+    """What was charged for those, each counter's own: the largest first, and not all of many."""

@@ -129,6 +129,16 @@ def hold_row(hold: HoldStatus) -> dict[str, object]:
         "request_id": hold.request_id or None,
         "user_id": hold.user_id or None,
         "lost": hold.lost,
+        "counters": [
+            {
+                "scope": one.scope,
+                "id": one.id,
+                "window": one.window,
+                "zone": one.zone,
+                "unknown": usd(one.nano_usd),
+            }
+            for one in hold.charges
+        ],
     }
 
 

@@ -116,7 +116,9 @@ type Counter = (
 type Found = (u64, u64, usize, i64, u64, Option<(u64, String)>);
 /// `(request, user, owner)`
 type Labelled = (PyBackedStr, PyBackedStr, PyBackedStr);
-/// `(hold, state, held, unknown, at_ns, label, lost)`
+/// `(scope, id, window, zone, nano_usd)`
+type Charged = (&'static str, String, &'static str, String, i64);
+/// `(hold, state, held, unknown, at_ns, label, lost)`; of a crash what is charged where
 type Unresolved = (
     u64,
     &'static str,
@@ -124,7 +126,7 @@ type Unresolved = (
     i64,
     i64,
     Option<(String, String, String)>,
-    bool,
+    Option<Vec<Charged>>,
 );
 
 /// The member of a list that has this name.
@@ -355,6 +357,12 @@ fn counter(status: &CounterStatus) -> Counter {
     )
 }
 
+fn charged((key, nano_usd): &(CounterKey, i64)) -> Charged {
+    let (scope, id) = (key.scope.name(), key.id.to_string());
+    let (window, zone) = (key.window.name(), key.zone.to_string());
+    (scope, id, window, zone, *nano_usd)
+}
+
 fn unresolved(hold: &HoldStatus) -> Unresolved {
     (
         hold.hold,
@@ -366,7 +374,8 @@ fn unresolved(hold: &HoldStatus) -> Unresolved {
             let parts = [label.request(), label.user(), label.owner()];
             parts.map(str::to_owned).into()
         }),
-        hold.lost,
+        hold.lost
+            .then(|| hold.charges.iter().map(charged).collect()),
     )
 }
 
@@ -477,7 +486,7 @@ impl Ledger {
 
     /// A ledger in a state folder. Returns `(ledger, found)`.
     #[staticmethod]
-    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None, ceiling=false, accept_gap=false))]
+    #[pyo3(signature = (path, *, clock=None, holds_max=None, users_max=None, checkpoint_ms=None, segment_bytes=None, linger_ms=None, ceiling=false, accept_gap=false))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -487,11 +496,15 @@ impl Ledger {
         users_max: Option<usize>,
         checkpoint_ms: Option<u64>,
         segment_bytes: Option<u64>,
+        linger_ms: Option<u64>,
         ceiling: bool,
         accept_gap: bool,
     ) -> PyResult<(Self, Found)> {
         let mut config = config(holds_max, users_max, checkpoint_ms, segment_bytes);
         config.journal.accept_gap = accept_gap;
+        if let Some(ms) = linger_ms {
+            config.journal.linger = Duration::from_millis(ms);
+        }
         if ceiling {
             config.gate = Gate::Ceiling;
         }

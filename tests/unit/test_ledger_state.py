@@ -748,6 +748,9 @@ async def test_behind_the_ceiling_calls_wait_for_the_first_alone(tmp_path: Path)
     assert charged >= 10
     lost = next(one for one in again.unresolved() if one.lost)
     assert (lost.state, lost.unknown, lost.held) == ("unknown", charged, 0)
+    where = {(one.scope, one.id, one.window): one.nano_usd for one in lost.charges}
+    assert where["global", "*", "total"] == charged
+    assert {scope for scope, _, _ in where} == {"global", "user"}
     with pytest.raises(ValueError, match="scope"):
         again.adjust(lost.hold, 0, [("nobody", "u", 0)])  # type: ignore[list-item]
     again.adjust(lost.hold, 5, [("user", "u", 2)])

@@ -10,6 +10,7 @@ use cascaded_journal::{Changes, CheckpointError, Journal, Seq, Table, WaitError}
 
 use crate::days;
 use crate::engine::Shared;
+use crate::open::LINGER;
 
 /// Counters and rates that one look of the sweep takes in, so that the mutex is held for
 /// microseconds.
@@ -51,7 +52,10 @@ impl Default for Config {
         Self {
             gate: Gate::default(),
             capacity: Capacity::default(),
-            journal: cascaded_journal::Options::default(),
+            journal: cascaded_journal::Options {
+                linger: LINGER,
+                ..cascaded_journal::Options::default()
+            },
             checkpoint_every: Duration::from_secs(1),
         }
     }

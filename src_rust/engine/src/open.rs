@@ -45,7 +45,6 @@ pub(crate) const LINGER: Duration = Duration::from_millis(2);
 fn options(options: &Options) -> Options {
     Options {
         record_tags: TAGS.to_vec(),
-        linger: LINGER,
         schema: u16::from(RECORD_VERSION),
         ..options.clone()
     }

@@ -67,7 +67,7 @@ pub use scope::ScopeKind;
 pub use settle::{AttemptResult, Crossing, Receipt, MAX_ATTEMPTS};
 pub use slab::Handle;
 pub use snapshot::{RestoreError, SnapshotChange};
-pub use status::{Census, CounterStatus, HoldStatus};
+pub use status::{Census, CounterStatus, HoldStatus, LOST_LISTED};
 pub use sweep::SweepPlace;
 
 use crate::planted::{planted, Bug};

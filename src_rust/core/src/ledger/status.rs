@@ -12,6 +12,9 @@ use super::slab::Handle;
 use super::Ledger;
 use crate::window::{Bounds, Stamp};
 
+/// Counters that a [`HoldStatus`] lists of what a crash lost.
+pub const LOST_LISTED: usize = 256;
+
 /// How a counter stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CounterStatus {
@@ -52,6 +55,8 @@ pub struct HoldStatus {
     pub label: Option<Label>,
     /// Not one hold, but what a crash may have lost: `unknown` is the most on any counter.
     pub lost: bool,
+    /// What a crash may have lost of each counter: the [`LOST_LISTED`] largest.
+    pub charges: Vec<(CounterKey, i64)>,
 }
 
 /// What the ledger holds, in numbers.
@@ -154,6 +159,15 @@ impl Ledger {
     pub fn hold_status(&self, hold: u64) -> Option<HoldStatus> {
         if let Some(lost) = self.holds.lost.get(&hold) {
             let charges = lost.charges.iter();
+            let mut largest = lost.charges.clone();
+            largest.sort_by_key(|(_, amount)| -amount);
+            let listed = largest
+                .iter()
+                .take(LOST_LISTED)
+                .filter_map(|(charge, amount)| {
+                    let found = self.counters.slab.get(charge.counter)?;
+                    Some((self.counters.key(found)?, *amount))
+                });
             return Some(HoldStatus {
                 hold,
                 state: HoldState::Unknown,
@@ -165,6 +179,7 @@ impl Ledger {
                 counters: charges.map(|(charge, _)| charge.counter).collect(),
                 label: None,
                 lost: true,
+                charges: listed.collect(),
             });
         }
         let found = self.holds.open.get(&hold)?;
@@ -179,6 +194,7 @@ impl Ledger {
             counters: found.charges.iter().map(|charge| charge.counter).collect(),
             label: found.label.0.clone(),
             lost: false,
+            charges: Vec::new(),
         })
     }
 

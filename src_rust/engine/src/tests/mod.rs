@@ -17,6 +17,7 @@ use cascaded_core::limiter::Method;
 use cascaded_core::window::{WindowKind, MINUTE_NS, SECOND_NS};
 use cascaded_journal::Options;
 
+use crate::open::LINGER;
 use crate::{Config, Engine, Gate, LimitSet, ManualClock};
 
 const START: i64 = 1_780_401_600 * SECOND_NS;
@@ -34,6 +35,7 @@ fn config() -> Config {
             queue_bytes_max: 48 << 10,
             free_bytes_min: 0,
             map_bytes: 64 << 20,
+            linger: LINGER,
             ..Options::default()
         },
         checkpoint_every: NEVER,
