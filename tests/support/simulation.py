@@ -2,7 +2,8 @@
 
 The pipeline, the ledger, its journal and its recovery are the real ones. The disk is real files of
 which the world alone says when they are flushed; after a power cut there is what was flushed, and
-nothing else. The provider bills a call in the instant it arrives.
+nothing else. The provider bills a call in the instant it arrives. Behind the ceiling gate calls are
+sent before their record is there; what a power cut forgets of them is found on the provider's bill.
 """
 
 import asyncio
@@ -40,6 +41,8 @@ from cascaded.types.limits import (
     Demand,
     Enforcement,
     Existing,
+    Gate,
+    HoldStatus,
     Limits,
     RateLimit,
     Receipt,
@@ -59,6 +62,8 @@ USERS = ("ann", "bob", "cy")
 ORGANIZATION = "acme"
 KEYS_KEPT_NS = 20 * HOUR
 MAX_CALLS = 8
+SHARED: tuple[tuple[Scope, str], ...] = (("organization", ORGANIZATION), ("global", "*"))
+"""What all calls are charged to."""
 RATE = 6
 """Requests of a user in any minute."""
 SEGMENT_BYTES = 1 << 20
@@ -86,6 +91,8 @@ class SimulatedClock:
         self.ledgers = _core.ManualClock(START)
         self.now_ns = 0
         self.off_ns = 0
+        self.ahead_ns = 0
+        """All that it was ever set ahead."""
         self._sleeping: list[tuple[int, int, asyncio.Future[None]]] = []
         self._order = count()
 
@@ -112,6 +119,7 @@ class SimulatedClock:
     def step(self, ns: int) -> None:
         """Somebody sets the wall clock."""
         self.off_ns += ns
+        self.ahead_ns += max(0, ns)
         self.ledgers.set_wall(self.wall_ns())
 
 
@@ -185,8 +193,13 @@ class Ledger:
     def admit(self, demand: Demand) -> Any:
         answer = self.real.admit(demand)
         if isinstance(answer, Admitted) and demand.label is not None:
-            self.world.admitted(demand.label[0], demand.label[1], answer.seq)
+            answer = msgspec.structs.replace(answer, clear=self.clear(demand, answer))
+            self.world.admitted(demand.label[0], demand.label[1], answer)
         return answer
+
+    def clear(self, demand: Demand, answer: Admitted) -> bool:
+        """Whether it may be sent at once."""
+        return answer.clear
 
     async def durable(self, seq: int) -> None:
         await self.world.disk.flushed(seq)
@@ -210,15 +223,17 @@ class Ledger:
 class Disk:
     """A state folder, and what of it would be there after a power cut."""
 
-    def __init__(self, folder: Path, clock: SimulatedClock) -> None:
+    def __init__(self, folder: Path, clock: SimulatedClock, gate: Gate) -> None:
         self._folder = folder
         self._clock = clock
+        self._gate: Gate = gate
         self._number = count(1)
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._failed = False
         self.seq = 0
-        """Everything up to this survives."""
-        self.seq_at_cut = 0
+        """What waited for any of these has been told that it is flushed."""
+        self.kept = 0
+        """Everything up to this survives; it is more where a flush was not told yet."""
         self._image = folder / "image"
         self._live = folder / "live-0"
         self.real = self._open(self._live)
@@ -232,12 +247,13 @@ class Disk:
             self._waiting.append((seq, turn))
             await turn
 
-    def flush(self) -> None:
-        last = self._settle()
+    def flush(self, *, tell: bool = True) -> None:
+        self.kept = self.settle()
         shutil.rmtree(self._image, ignore_errors=True)
         # A spare segment may be in the making, and matters to nobody.
         shutil.copytree(self._live, self._image, ignore=shutil.ignore_patterns("*.tmp"))
-        self.acknowledge(last)
+        if tell:
+            self.acknowledge(self.kept)
 
     def acknowledge(self, last: int) -> None:
         self.seq = last
@@ -257,11 +273,14 @@ class Disk:
     def cut_power(self) -> DurableLedger:
         """The ledger as it is recovered from what was flushed."""
         self.close()
-        self.seq_at_cut = self.seq
-        self._waiting, self._failed = [], False
         shutil.rmtree(self._live)
         self._live = self._folder / f"live-{next(self._number)}"
         shutil.copytree(self._image, self._live)
+        return self.start()
+
+    def start(self) -> DurableLedger:
+        """The ledger from what is there, after it was closed."""
+        self._waiting, self._failed = [], False
         self.real = self._open(self._live)
         self.flush()
         return self.real
@@ -273,8 +292,8 @@ class Disk:
     def last(self) -> int:
         return self.real.stats()["last_seq"]
 
-    def _settle(self) -> int:
-        """Have the files say everything."""
+    def settle(self) -> int:
+        """Have the files say everything, and the ledger know it."""
         last = self.last()
         self.real._core.hurry()
         while self.real._core.durable_seq() < last:
@@ -286,7 +305,9 @@ class Disk:
             folder,
             asyncio.get_running_loop(),
             clock=self._clock.ledgers,
+            gate=self._gate,
             checkpoint_ms=NEVER_MS,
+            linger_ms=NEVER_MS,
             segment_bytes=SEGMENT_BYTES,
         )
 
@@ -308,10 +329,13 @@ class Outside:
 class Simulation:
     """One world and everything that may happen in it. Bugs are planted in `ledger` and `disk`."""
 
-    def __init__(self, seed: int, folder: Path, ledger: type[Ledger], disk: type[Disk]) -> None:
+    def __init__(
+        self, seed: int, folder: Path, gate: Gate, ledger: type[Ledger], disk: type[Disk]
+    ) -> None:
         self.chance = random.Random(seed)
         self.clock = SimulatedClock()
-        self.disk = disk(folder, self.clock)
+        self.gate: Gate = gate
+        self.disk = disk(folder, self.clock, gate)
         self._ledger = ledger
         self.provider = Provider(self)
         self.user_of: dict[str, str] = {}
@@ -320,7 +344,17 @@ class Simulation:
         """What applications were told, by their idempotency keys."""
         self.seen: Counter[str] = Counter()
         self._rates: dict[str, deque[int]] = {user: deque() for user in USERS}
-        self._admitted: dict[str, tuple[str, int, int]] = {}
+        self._admitted: dict[str, tuple[int, Admitted]] = {}
+        self._holds: dict[str, Admitted] = {}
+        """Of every request, since the last power cut."""
+        self._days: dict[str, int | None] = {}
+        """In which day of its user each call was reserved: its first nanosecond."""
+        self._lost: dict[int, list[str]] = {}
+        """Which calls each crash made the ledger forget, by the number of its charge."""
+        self._soft = gate == "ceiling" and self.chance.random() < 0.25
+        """Whether no budget refuses anything: the bill is covered all the same."""
+        self._vague = self.chance.random() < 0.25
+        """Whether nobody knows whose the calls were that a crash lost, only what all cost."""
         self._tasks: dict[str, asyncio.Task[object]] = {}
         self._opened: dict[tuple[str, str, str], int] = {}
         self._caps: dict[tuple[str, str], int] = {}
@@ -337,18 +371,30 @@ class Simulation:
 
     # What it is told of.
 
-    def admitted(self, request_id: str, user: str, seq: int) -> None:
+    def admitted(self, request_id: str, user: str, answer: Admitted) -> None:
         self.user_of[request_id] = user
-        self._admitted[request_id] = user, self.clock.now_ns, seq
+        self._holds[request_id] = answer
+        self._admitted[request_id] = self.clock.now_ns, answer
+        self._days[request_id] = self.day_of(user)
+
+    def day_of(self, user: str) -> int | None:
+        """When a user's day began, as the ledger has it."""
+        found = [one for one in self.disk.real.counters("user", user) if one.window == "day"]
+        return found[0].starts_at_ns if found else None
 
     def dispatched(self, request_id: str) -> None:
-        """A provider hears of a call: its hold is durable (I5), and its rate counts (I8)."""
+        """A provider hears of a call: its hold is durable, or covered (I5), and its rate counts
+        (I8)."""
         found = self._admitted.pop(request_id, None)
         if found is None:
             return
-        user, at_ns, seq = found
-        must("I5 nothing is sent before its hold is durable", seq <= self.disk.seq, request_id)
+        at_ns, held = found
+        user = self.user_of[request_id]
+        early = held.seq > self.disk.seq
+        covered = held.clear and self.gate == "ceiling"
+        must("I5 nothing is sent before its hold is durable", covered or not early, request_id)
         self.seen["calls"] += 1
+        self.seen["sent early"] += early
         times = self._rates[user]
         times.append(at_ns)
         near = [one for one in times if at_ns - MINUTE_NS < one <= at_ns]
@@ -368,6 +414,7 @@ class Simulation:
             self._flush: 14,
             self._fail: 1,
             self._cut_power: 2,
+            self._end_in_order: 1,
             self._change_limit: 3,
             self._step_clock: 1,
             self._checkpoint: 1,
@@ -461,7 +508,7 @@ class Simulation:
         self.clock.advance(self.chance.choice([1, SECOND, 20 * SECOND, HOUR, 9 * HOUR]))
 
     def _flush(self) -> None:
-        self.disk.flush()
+        self.disk.flush(tell=self.chance.random() < 0.8)
         self._caps_kept = dict(self._caps)
 
     async def _fail(self) -> None:
@@ -474,15 +521,47 @@ class Simulation:
         self.seen["power cuts"] += 1
         await self._cancel_all()
         self._busy()
+        kept = self.disk.kept
         self.disk.cut_power()
         self._caps = dict(self._caps_kept)
         self._opened = {}  # a window that nothing durable was charged to may open again
-        kept = self.disk.seq_at_cut
         self.receipts = {n: one for n, one in self.receipts.items() if one.seq <= kept}
+        lost = [name for name, held in self._holds.items() if held.seq > kept]
+        self._note_lost([name for name in lost if self.provider.bill[name]])
+        self._holds = {}
         if self.chance.random() < 0.3:
             before = self._everything()
             self.disk.cut_power()
             must("I6 recovery is idempotent", self._everything() == before)
+        self._start_again()
+
+    def _note_lost(self, names: list[str]) -> None:
+        """What a crash made the ledger forget belongs to the charge of this crash."""
+        found = [one.hold for one in self.disk.real.unresolved() if one.lost]
+        new = [hold for hold in found if hold not in self._lost]
+        must("one crash is one unknown", len(new) <= 1, new)
+        self.seen["lost calls"] += len(names)
+        self.seen["crashes charged"] += len(new)
+        if new:
+            self._lost[new[0]] = names
+        else:
+            must("I2 the bill is covered", not names, names)
+
+    async def _end_in_order(self) -> None:
+        """The daemon is stopped and started: what it charges is what was still open."""
+        await self._cancel_all()
+        self._busy()
+        left = sum(one.state == "open" for one in self.disk.real.unresolved())
+        self.disk.close()
+        found = self.disk.start().recovered
+        assert found is not None
+        must("I11 an orderly end charges nothing", found.lost_nano_usd == 0, found)
+        must("I11 an orderly end charges nothing", found.charged == left, found)
+        self.seen["orderly ends"] += 1
+        self._caps_kept, self._holds = dict(self._caps), {}
+        self._start_again()
+
+    def _start_again(self) -> None:
         # Keys are kept for a day of the wall clock, and a start believes it, wherever it was set.
         for told in self._outside.values():
             told.at_ns -= self._leapt_ns
@@ -503,6 +582,7 @@ class Simulation:
 
     def _checkpoint(self) -> None:
         self.disk.real.checkpoint()
+        self._flush()
 
     def _resolve_one(self) -> None:
         """Somebody looks up an unknown on the provider's bill."""
@@ -510,13 +590,30 @@ class Simulation:
         if unknown:
             self._resolve(self.chance.choice(unknown))
 
-    def _resolve(self, found: Any) -> None:
+    def _resolve(self, found: HoldStatus) -> None:
+        if found.lost:
+            self._find(found)
+            return
         if found.request_id in self._outside:
             self._outside[found.request_id].over = True
         receipt = self.receipts.get(found.hold)
         told = receipt is not None and receipt.unknown == found.unknown
         posted = receipt.posted if told and receipt is not None else 0
         self.disk.real.adjust(found.hold, self.provider.bill[found.request_id] - posted)
+
+    def _find(self, found: HoldStatus) -> None:
+        """What a crash lost: what all of it cost, and whose it was as far as that is known."""
+        users: Counter[str] = Counter()
+        for name in self._lost[found.hold]:
+            users[self.user_of[name]] += self.provider.bill[name]
+        sum = users.total()
+        must("I2 the bill is covered", sum <= found.unknown, (sum, found))
+        if self._vague:
+            self.disk.real.adjust(found.hold, sum)
+            return
+        scopes = [(scope, id, sum) for scope, id in SHARED]
+        scopes += [("user", user, users[user]) for user in USERS]
+        self.disk.real.adjust(found.hold, sum, scopes)
 
     async def _cancel_all(self) -> None:
         for task in self._tasks.values():
@@ -542,29 +639,68 @@ class Simulation:
                     "I7 windows never open again", one.starts_at_ns >= opened, (which, one, opened)
                 )
                 self._opened[which] = one.starts_at_ns
-        billed: Counter[str] = Counter()
+        self._check_bill(counters)
+        self._check_shared(counters)
+
+    def _check_bill(self, counters: dict[tuple[Scope, str, Window], CounterStatus]) -> None:
+        """I2, on every counter, and for users also in the day that is."""
+        billed: Counter[tuple[Scope, str]] = Counter()
         for name, amount in self.provider.bill.items():
-            billed[self.user_of[name]] += amount
+            user = self.user_of[name]
+            for scope in (("user", user), *SHARED):
+                billed[scope] += amount
+            day, at_ns = counters.get(("user", user, "day")), self._days[name]
+            if day is not None and day.starts_at_ns is not None and at_ns is not None:
+                must(
+                    "I2 no bill of a day that nobody knows", not amount or at_ns <= day.starts_at_ns
+                )
+        for (scope_kind, id), amount in billed.items():
+            one = counters.get((scope_kind, id, "total"))
+            used = 0 if one is None else _used(one)
+            must("I2 the bill is covered", amount <= used, (scope_kind, id, amount, one))
+        for user in USERS:
+            one = counters.get(("user", user, "day"))
+            if one is not None and not self._may_be_over(one):
+                of_day = sum(
+                    amount
+                    for name, amount in self.provider.bill.items()
+                    if self.user_of[name] == user and self._days[name] == one.starts_at_ns
+                )
+                must("I2 the bill is covered", of_day <= _used(one), (of_day, one))
+
+    def _may_be_over(self, one: CounterStatus) -> bool:
+        """A window that is over shows as empty until something is charged to the next."""
+        latest = START + self.clock.now_ns + self.clock.ahead_ns
+        return _used(one) == 0 and (one.resets_at_ns or 0) <= latest
+
+    def _check_shared(self, counters: dict[tuple[Scope, str, Window], CounterStatus]) -> None:
+        """I3: what all calls are charged to has what the users have, but for what crashes lost:
+        that is each counter's own."""
+        if self._vague and self.seen["lost calls"]:
+            return  # what is not known of a user stays charged there
+        lost: Counter[tuple[str, str]] = Counter()
+        for found in self.disk.real.unresolved():
+            for charge in found.charges:
+                if charge.window == "total":
+                    lost[charge.scope, charge.id] += charge.nano_usd
         totals = [one for one in counters.values() if (one.scope, one.window) == ("user", "total")]
-        for one in totals:
-            must("I2 the bill is covered", billed[one.id] <= _used(one), (one, billed[one.id]))
-        shared_by_all: list[tuple[Scope, str, Window]] = [
-            ("organization", ORGANIZATION, "total"),
-            ("global", "*", "total"),
-        ]
-        for scope in shared_by_all:
-            if scope in counters:
-                shared = counters[scope]
-                for part in ("posted", "held", "unknown", "overrun"):
-                    whole = sum(getattr(one, part) for one in totals)
-                    must("I3 all counters or none", getattr(shared, part) == whole, (scope, part))
+        for scope, id in SHARED:
+            shared = counters.get((scope, id, "total"))
+            if shared is None:
+                continue
+            for part in ("posted", "held", "overrun"):
+                whole = sum(getattr(one, part) for one in totals)
+                must("I3 all counters or none", getattr(shared, part) == whole, (scope, part))
+            of_users = sum(one.unknown - lost["user", one.id] for one in totals)
+            must("I3 all counters or none", shared.unknown - lost[scope, id] == of_users, scope)
 
     def _check_limit(self, which: tuple[str, str, str], one: CounterStatus) -> None:
         """I1. A limit that was lowered only stops new holds, so what was used then is allowed."""
         key = (which[0] + which[2], which[1])
         limit = one.limit or 0
         cap = max(limit, min(self._caps.get(key, limit), _used(one)))
-        must("I1 no budget is overspent", _used(one) <= cap + one.overrun, one)
+        if not self._soft:
+            must("I1 no budget is overspent", _used(one) <= cap + one.overrun, one)
         must("no overrun", one.overrun == 0, one)
         self._caps[key] = cap
 
@@ -582,7 +718,7 @@ class Simulation:
             if not self._tasks:
                 break
             self.clock.advance(HOUR)
-            self._flush()
+            self.disk.flush()
             await self._turn()
             self.check()
         must("every call ends", not self._tasks, [*self._tasks])
@@ -623,6 +759,7 @@ class Simulation:
         def budget(scope: Scope, id: str, window: Window, part: int = 1) -> BudgetLimit:
             limit = self._limits[scope, id] // part
             mode: Enforcement = "degrade" if scope == "organization" else "block"
+            mode = "warn" if self._soft else mode
             return BudgetLimit(
                 scope=scope, id=id, window=window, limit_nano_usd=limit, enforcement=mode
             )
@@ -660,14 +797,20 @@ def _used(one: CounterStatus) -> int:
 
 
 def simulate(
-    seed: int, *, steps: int = 150, ledger: type[Ledger] = Ledger, disk: type[Disk] = Disk
+    seed: int,
+    gate: Gate,
+    *,
+    steps: int = 150,
+    ledger: type[Ledger] = Ledger,
+    disk: type[Disk] = Disk,
 ) -> Counter[str]:
-    """One world, from this seed. Raises `Broken` where a promise is. What happened, counted."""
+    """One world, from this seed, behind a gate. Raises `Broken` where a promise is. What happened,
+    counted."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
 
         async def live() -> Counter[str]:
-            world = Simulation(seed, Path(name), ledger, disk)
+            world = Simulation(seed, Path(name), gate, ledger, disk)
             try:
                 await world.live(steps)
             finally:
