@@ -49,8 +49,9 @@ class BillingUpstream(Upstream):
         self._chance = random.Random(seed)
         self._prices = prices
         self._bill: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self.strike: Callable[[], object] | None = None
-        """Called once, at the instant when the next call was billed and not yet answered."""
+        self.strike: Callable[[str], bool] | None = None
+        """Called with a request's id at the instant when it was billed and is not yet answered,
+        until it has struck."""
 
     def bill(self) -> dict[tuple[str, str], int]:
         """Nano-dollars by request id and model, as of now."""
@@ -64,9 +65,8 @@ class BillingUpstream(Upstream):
             input_price, output_price = self._prices[body["model"]]
             cost = INPUT_TOKENS * input_price + tokens * output_price
             self._bill[request.headers["X-Request-ID"], body["model"]] += cost
-            strike, self.strike = self.strike, None
-            if strike is not None:
-                strike()
+            if self.strike is not None and self.strike(request.headers["X-Request-ID"]):
+                self.strike = None
         return await super()._behave(drawn, request, body)
 
     def _draw(self, most: int) -> tuple[Behaviour, int | None]:
