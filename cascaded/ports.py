@@ -247,9 +247,10 @@ class Cache(Protocol):
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        events: Sequence[Event],
+        whole: bytes | None,
     ) -> None:
-        """How a call with a `memo` ended, and what its caller was sent. Must be told, whatever
+        """How a call with a `memo` ended, and what its caller was sent, as one whole answer in
+        chat completions' form where it is of that form. Must be told, whatever
         becomes of it: others may wait. Neither blocks nor raises."""
         ...
 

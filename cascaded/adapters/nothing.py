@@ -1,9 +1,6 @@
 """Ports that do nothing, for features that are not configured."""
 
-from collections.abc import Sequence
-
 from cascaded.types.decision import Decision, Refusal
-from cascaded.types.event import Event
 from cascaded.types.recalled import Recalled
 from cascaded.types.request import Request
 from cascaded.types.result import Result
@@ -21,7 +18,7 @@ class NoCache:
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        events: Sequence[Event],
+        whole: bytes | None,
     ) -> None:
         """Nobody waits."""
 

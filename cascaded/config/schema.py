@@ -530,7 +530,7 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     disk: bool = True
     """Whether answers are kept over restarts, in the folder `cache` beside the ledger. Prompts are
     not written, only their hash."""
-    max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 100_000
+    max_entries: Annotated[int, Meta(ge=1, le=10_000_000)] = 50_000
     """Most answers; the one that was used longest ago goes."""
     max_entry_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 256 * KIB
     """Longest answer that is kept."""

@@ -64,7 +64,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
         # After the guard: a forbidden prompt is not answered from a cache. Before the peek: where
         # a budget is used up, what is known already is given all the same. Before the prompt is
         # measured: a known answer needs no count.
-        recall(parts.cache, parts.ledger, parts.explain),
+        recall(parts.cache, parts.ledger, parts.audit, parts.explain),
         *_planning(parts),
         # takes the money; from here on the bracket settles
         reserve(parts.ledger, parts.audit, parts.explain, parts.price_hash),

@@ -1,6 +1,6 @@
 """The exact cache as a call meets it: what is kept, what is under way, what may be kept of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
@@ -8,12 +8,9 @@ from cascaded.pipeline.flights import Flights
 from cascaded.policy.caching import Upstream, is_kept, is_wanted, key_of, tenant_of
 from cascaded.ports import Answers
 from cascaded.types.decision import Decision, Memo, Refusal
-from cascaded.types.event import Event
 from cascaded.types.recalled import Recalled
 from cascaded.types.request import Request
 from cascaded.types.result import Result
-from cascaded.wire.openai_chat import WireError
-from cascaded.wire.whole import whole_of
 
 
 class Recollection:
@@ -64,15 +61,15 @@ class Recollection:
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        events: Sequence[Event],
+        whole: bytes | None,
     ) -> None:
         """See `ports.Cache.conclude`."""
         memo = decision.memo
         assert memo is not None
         answer: Recalled | None = None
         try:
-            if isinstance(end, Result) and is_kept(request, decision, end, events):
-                answer = self._made(memo, end, events)
+            if isinstance(end, Result) and whole and is_kept(request, decision, end, whole):
+                answer = self._made(memo, end, whole)
         finally:
             if memo.leads:
                 failed = isinstance(end, Refusal)
@@ -80,17 +77,12 @@ class Recollection:
         if answer is not None:
             self._answers.put(memo.key, answer)
 
-    def _made(self, memo: Memo, end: Result, events: Sequence[Event]) -> Recalled | None:
-        """The answer as it is kept; `None` where its chunks make none."""
+    def _made(self, memo: Memo, end: Result, whole: bytes) -> Recalled:
         by = end.answered_by
         assert by is not None
-        try:
-            raw = events[0].raw if events[0].whole else whole_of(event.raw for event in events)
-        except WireError:
-            return None
         return Recalled(
             tenant=memo.tenant,
-            raw=raw,
+            raw=whole,
             model=by.model.name,
             usage=by.usage,
             cost_nano_usd=end.full_nano_usd - end.saved_nano_usd,

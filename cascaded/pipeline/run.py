@@ -11,8 +11,8 @@ from cascaded.types.errors import CallerLeftError
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import Collector, parse_event
-from cascaded.wire.whole import chunks_of
+from cascaded.wire.openai_chat import Collector, WireError, parse_event
+from cascaded.wire.whole import Gathered, chunks_of
 
 ABANDONED = Refusal(code="abandoned", message="The caller left, or the time for the call was up.")
 ACCESS_REFUSALS = frozenset({"forbidden", "model_forbidden", "feature_forbidden"})
@@ -31,12 +31,12 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overheard:
-    """A reply that remembers what passes through it."""
+    """A reply that gathers what passes through it."""
 
     def __init__(self, reply: Reply) -> None:
-        self.events: list[Event] = []
         self._reply = reply
         self.cache = reply.cache
+        self._gathered: Gathered | None = Gathered()
 
     @property
     def committed(self) -> bool:
@@ -46,7 +46,15 @@ class Overheard:
     async def send(self, event: Event) -> None:
         """Pass it on."""
         await self._reply.send(event)
-        self.events.append(event)
+        if self._gathered is not None:
+            try:
+                self._gathered.add(event.raw, whole=event.whole)
+            except WireError:  # it cannot be kept; what the caller makes of it is his affair
+                self._gathered = None
+
+    def whole(self) -> bytes | None:
+        """What was sent, as one answer, if it makes one."""
+        return None if self._gathered is None else self._gathered.whole()
 
 
 async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
@@ -58,7 +66,7 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
     decision = Decision()
     book: list[Attempt] = []
     end: Result | Refusal = ABANDONED
-    heard: Sequence[Event] = ()
+    overheard: Overheard | None = None
     try:
         for stage in pipeline.stages:
             step = await stage(request, decision)
@@ -74,7 +82,6 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
             reply.cache = decision.cache
             if decision.memo is not None:
                 reply = overheard = Overheard(reply)
-                heard = overheard.events
             end = await climb(pipeline.climber, request, decision, reply, book)
     except CallerLeftError:
         pass  # there is nobody to tell; the bracket settles and the record says it
@@ -86,7 +93,8 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
             _close_books(pipeline, request, decision, end, book)
         finally:
             if decision.memo is not None:
-                pipeline.cache.conclude(request, decision, end, heard)
+                whole = overheard.whole() if overheard else None
+                pipeline.cache.conclude(request, decision, end, whole)
         elapsed_ns = clock.monotonic_ns() - request.received_ns
         outcome = Outcome(decision=decision, end=end, attempts=tuple(book), elapsed_ns=elapsed_ns)
         pipeline.sink.record(request, outcome)

@@ -1,12 +1,11 @@
 """Which calls may be given an earlier answer, which answers may be kept, and under which key."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from hashlib import blake2b
 
 import msgspec
 
 from cascaded.types.decision import Decision
-from cascaded.types.event import Event
 from cascaded.types.limits import Caller
 from cascaded.types.model import Ladder
 from cascaded.types.request import Request
@@ -16,12 +15,24 @@ from cascaded.wire.openai_chat import ABSENT, is_absent
 KEY_BYTES = 32
 FORM = b"1"
 """Of the key: another one when what is in it changes, so that no older entry is found."""
-MAX_KEYED_BYTES = 1024 * 1024
+MAX_KEYED_BYTES = 256 * 1024
 """A longer call is not cached: to make its key would hold up the others."""
-MAX_SORTED_BYTES = 64 * 1024
+MAX_SORTED_BYTES = 16 * 1024
 """A longer member counts as it was sent, byte for byte."""
 UNHEEDED = frozenset({"model", "stream", "stream_options", "user", "safety_identifier", "metadata"})
 """Members that do not change the answer. `model` stands in the key as what it means."""
+UNCOUNTED = frozenset(
+    {
+        *("id", "principal", "claims", "cache", "received_ns", "created_s"),
+        *("stream", "stream_mode", "include_usage"),
+        # The key has them by itself, or in the body's members.
+        *("model", "fields", "messages", "asks", "max_output_tokens", "choices"),
+        *("deterministic", "wants_logprobs", "caller_key"),
+    }
+)
+"""What of a request does not count beside its body. All else does, so that what is added later is
+never forgotten."""
+_COUNTED = tuple(name for name in Request.__struct_fields__ if name not in UNCOUNTED)
 WORLDLY = ("tools", "functions", "web_search_options", "audio", "store")
 """Members by which an answer does something, or depends on more than the prompt: such calls are
 answered from the cache only where that is asked for."""
@@ -97,15 +108,16 @@ def key_of(
     tenant: str, request: Request, decision: Decision, upstreams: Mapping[str, Upstream]
 ) -> bytes:
     """The key: a hash over everything that can change the answer, `KEY_BYTES` long."""
-    assert decision.ladder is not None
-    hashed = blake2b(digest_size=KEY_BYTES)
-    _add(hashed, FORM)
-    _add(hashed, tenant.encode("utf-8", "surrogatepass"))
-    _add(hashed, _circumstances(request, decision, upstreams))
+    parts = [
+        FORM,
+        tenant.encode("utf-8", "surrogatepass"),
+        _circumstances(request, decision, upstreams),
+    ]
     for name in sorted(request.fields.keys() - UNHEEDED):
-        _add(hashed, name.encode("utf-8", "surrogatepass"))
-        _add(hashed, canonical(bytes(request.fields[name])))
-    return hashed.digest()
+        parts += (name.encode("utf-8", "surrogatepass"), canonical(bytes(request.fields[name])))
+    # The length of each tells it from the next.
+    told = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
+    return blake2b(told, digest_size=KEY_BYTES).digest()
 
 
 def canonical(raw: bytes) -> bytes:
@@ -128,19 +140,18 @@ def canonical(raw: bytes) -> bytes:
         return raw
 
 
-def is_kept(request: Request, decision: Decision, end: Result, events: Sequence[Event]) -> bool:
+def is_kept(request: Request, decision: Decision, end: Result, whole: bytes) -> bool:
     """Whether this answer may be given again: whole, good, and of the ladder that was asked for
     rather than of what a budget's end or a failure left of it."""
-    by, answer = end.answered_by, end.answer
+    answer = end.answer
     return (
-        by is not None
-        and bool(events)
+        end.answered_by is not None
         and not end.flagged
+        and not end.notices  # nobody answered in another's place
         and not answer.refusal
         and answer.finish_reason in COMPLETE
-        and (request.choices == 1 or _all_complete(events))
+        and (request.choices == 1 or _all_complete(whole))
         and decision.ladder is decision.menu[0].ladder
-        and not end.notices  # nobody answered in another's place
     )
 
 
@@ -160,9 +171,8 @@ def _circumstances(
             decision.preferred,
             decision.output_cap,
             decision.domain,
-            request.max_cost_nano_usd,
         )
-    )
+    ) + msgspec.json.encode([getattr(request, name) for name in _COUNTED])
 
 
 def _rungs(ladder: Ladder) -> list[tuple[str, str, str, float]]:
@@ -170,12 +180,6 @@ def _rungs(ladder: Ladder) -> list[tuple[str, str, str, float]]:
         (rung.model.provider, rung.model.upstream_name, rung.model.name, rung.threshold)
         for rung in ladder.rungs
     ]
-
-
-def _add(hashed: blake2b, part: bytes) -> None:
-    """One part; its length tells it from the next."""
-    hashed.update(len(part).to_bytes(8, "big"))
-    hashed.update(part)
 
 
 class _Choice(msgspec.Struct):
@@ -189,7 +193,6 @@ class _Ends(msgspec.Struct):
 _read_ends = msgspec.json.Decoder(_Ends).decode
 
 
-def _all_complete(events: Sequence[Event]) -> bool:
+def _all_complete(whole: bytes) -> bool:
     """Whether each of several choices ended well."""
-    ends = [choice.finish_reason for event in events for choice in _read_ends(event.raw).choices]
-    return all(end is None or end in COMPLETE for end in ends)
+    return all(choice.finish_reason in COMPLETE for choice in _read_ends(whole).choices)

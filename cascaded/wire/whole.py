@@ -1,11 +1,10 @@
 """A stream's chunks as the whole answer that they make, and a whole answer as chunks. Pure."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from cascaded.wire.openai_chat import WireError
+from cascaded.wire.openai_chat import WireError, parse_event
 
 JSON = dict[str, Any]
 SAID_ONCE = frozenset({"role", "id", "type"})
@@ -18,24 +17,38 @@ class _Pieces(list[str]):
     """A text that comes in pieces: joined once, at the end."""
 
 
-def whole_of(chunks: Iterable[bytes]) -> bytes:
-    """The `chat.completion` that these chunks make; members that we do not know are kept.
+class Gathered:
+    """Chunks as they come, or a whole answer, and what they make."""
 
-    Raises `WireError` for what is no chunk.
-    """
-    answer: JSON = {}
-    choices: dict[int, JSON] = {}
-    try:
-        for raw in chunks:
+    def __init__(self) -> None:
+        self._answer: JSON = {}
+        self._choices: dict[int, JSON] = {}
+        self._whole: bytes | None = None
+
+    def add(self, raw: bytes, *, whole: bool = False) -> None:
+        """One more. Raises `WireError` for what is not of chat completions."""
+        if whole:
+            parse_event(raw, whole=True)
+            self._whole = raw
+            return
+        try:
             chunk = _read.decode(raw)
-            for choice in chunk.pop("choices", None) or ():
-                _add_choice(choices.setdefault(choice.get("index", 0), {}), choice)
-            usage = chunk.pop("usage", None)
-            answer.update(chunk if usage is None else {**chunk, "usage": usage})
-    except (msgspec.DecodeError, AttributeError, TypeError, RecursionError) as error:
-        raise WireError(f"not a chat completion: {error}") from None
-    made = [_joined(choices[index]) for index in sorted(choices)]
-    return msgspec.json.encode({**answer, "object": "chat.completion", "choices": made})
+            choices, usage = chunk.pop("choices", None), chunk.pop("usage", None)
+            if choices is None and usage is None:
+                raise WireError("not a chat completion: it has neither choices nor usage")
+            for choice in choices or ():
+                _add_choice(self._choices.setdefault(choice.get("index", 0), {}), choice)
+            self._answer.update(chunk if usage is None else {**chunk, "usage": usage})
+        except (msgspec.DecodeError, AttributeError, TypeError, RecursionError) as error:
+            raise WireError(f"not a chat completion: {error}") from None
+
+    def whole(self) -> bytes | None:
+        """The `chat.completion`, members that we do not know included; `None` of nothing."""
+        if self._whole is not None or not self._choices:
+            return self._whole
+        made = [_joined(self._choices[index]) for index in sorted(self._choices)]
+        answer = {**self._answer, "object": "chat.completion", "choices": made}
+        return msgspec.json.encode(answer)
 
 
 def chunks_of(whole: bytes) -> list[bytes]:

@@ -33,6 +33,13 @@ def upstream() -> Iterator[Upstream]:
         yield upstream
 
 
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[Daemon]:
+    """For tests that ask what nobody else asks."""
+    with upstream_server(Upstream()) as upstream, daemon_with(CASCADE, url=upstream.url) as daemon:
+        yield daemon
+
+
 @pytest.fixture
 def daemon(upstream: Upstream) -> Iterator[Daemon]:
     with daemon_with(CASCADE, url=upstream.url) as daemon:
@@ -147,16 +154,17 @@ class TestWishes:
     )
     def test_they_are_kept(
         self,
-        daemon: Daemon,
+        lasting: Daemon,
         members: dict[str, Any],
         headers: dict[str, str],
         states: list[str],
     ) -> None:
-        found = [state_of(ask(daemon, headers, **members)) for _ in range(2)]
+        asked = {**members, "x_case": [members, headers]}
+        found = [state_of(ask(lasting, headers, **asked)) for _ in range(2)]
         assert found == states
 
-    def test_what_is_no_wish_is_told(self, daemon: Daemon) -> None:
-        refused = ask(daemon, {"x-cascaded-cache": "perhaps"})
+    def test_what_is_no_wish_is_told(self, lasting: Daemon) -> None:
+        refused = ask(lasting, {"x-cascaded-cache": "perhaps"})
         assert refused.status_code == 400
         assert refused.json()["error"]["param"] == "x-cascaded-cache"
 

@@ -475,5 +475,5 @@ async def test_what_is_not_configured_does_nothing() -> None:
     asked: Request = request()
     decision = Decision()
     assert await NoCache().recall(asked, decision) is decision
-    NoCache().conclude(asked, decision, Refusal(code="x", message="y"), ())
+    NoCache().conclude(asked, decision, Refusal(code="x", message="y"), None)
     assert await NoGuardrail().inspect(asked, decision) is decision

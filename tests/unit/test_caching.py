@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from cascaded.policy.caching import (
     tenant_of,
 )
 from cascaded.types.decision import Decision, Plan
+from cascaded.types.event import Event
 from cascaded.types.limits import Caller
 from cascaded.types.profile import UserProfile
 from cascaded.types.recalled import Recalled
@@ -31,7 +33,7 @@ from cascaded.types.tiers import TierConfig
 from cascaded.types.usage import Usage
 from cascaded.wire.caching import joined, read_wish
 from cascaded.wire.openai_chat import WireError, parse_event
-from cascaded.wire.whole import chunks_of, whole_of
+from cascaded.wire.whole import Gathered, chunks_of
 from tests.support.fakes import ladder, model, request
 from tests.support.upstream import Says, chunks, whole
 
@@ -218,37 +220,36 @@ DEGRADED = replace(TAKEN, ladder=ladder(model("cheap")))
 
 
 @pytest.mark.parametrize(
-    ("asked", "decided", "end", "events", "kept"),
+    ("asked", "decided", "end", "event", "kept"),
     [
-        (ASKED, TAKEN, GOOD, [EVENT], True),
-        (ASKED, TAKEN, GOOD, [], False),
-        (ASKED, TAKEN, replace(GOOD, flagged=True), [EVENT], False),
-        (ASKED, TAKEN, replace(GOOD, answered_by=None), [EVENT], False),
-        (ASKED, TAKEN, replace(GOOD, answer=Completion(finish_reason="length")), [EVENT], False),
-        (ASKED, TAKEN, replace(GOOD, answer=Completion(finish_reason=None)), [EVENT], False),
+        (ASKED, TAKEN, GOOD, EVENT, True),
+        (ASKED, TAKEN, replace(GOOD, flagged=True), EVENT, False),
+        (ASKED, TAKEN, replace(GOOD, answered_by=None), EVENT, False),
+        (ASKED, TAKEN, replace(GOOD, answer=Completion(finish_reason="length")), EVENT, False),
+        (ASKED, TAKEN, replace(GOOD, answer=Completion(finish_reason=None)), EVENT, False),
         (
             ASKED,
             TAKEN,
             replace(GOOD, answer=Completion(finish_reason="stop", refusal="No.")),
-            [EVENT],
+            EVENT,
             False,
         ),
-        (ASKED, DEGRADED, GOOD, [EVENT], False),
+        (ASKED, DEGRADED, GOOD, EVENT, False),
         (
             ASKED,
             TAKEN,
             replace(GOOD, notices=("'strong' answered in place of 'cheap'",)),
-            [EVENT],
+            EVENT,
             False,
         ),
-        (replace(ASKED, choices=2), TAKEN, GOOD, [TWO], True),
-        (replace(ASKED, choices=2), TAKEN, GOOD, [ONE_CUT], False),
+        (replace(ASKED, choices=2), TAKEN, GOOD, TWO, True),
+        (replace(ASKED, choices=2), TAKEN, GOOD, ONE_CUT, False),
     ],
 )
 def test_what_is_kept(
-    asked: Request, decided: Decision, end: Result, events: list[Any], kept: bool
+    asked: Request, decided: Decision, end: Result, event: Event, kept: bool
 ) -> None:
-    assert is_kept(asked, decided, end, events) is kept
+    assert is_kept(asked, decided, end, event.raw) is kept
 
 
 @pytest.mark.parametrize(
@@ -276,6 +277,15 @@ def test_wishes(control: str | None, own: str | None, wish: CacheWish) -> None:
 def test_a_wish_that_is_none() -> None:
     with pytest.raises(WireError, match="on, off or refresh"):
         read_wish(None, "ON")
+
+
+def whole_of(chunks: Iterable[bytes]) -> bytes:
+    gathered = Gathered()
+    for chunk in chunks:
+        gathered.add(chunk)
+    made = gathered.whole()
+    assert made is not None
+    return made
 
 
 # --- streams and wholes --------------------------------------------------------------------------
@@ -324,7 +334,14 @@ def test_a_whole_as_a_stream_is_the_whole_again(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "chunk", [b"[]", b"{", b'{"choices": [1]}', b'{"choices": [{"delta": {"tool_calls": 3}}]}']
+    "chunk",
+    [
+        b"[]",
+        b"{",
+        b'{"type": "ping"}',
+        b'{"choices": [1]}',
+        b'{"choices": [{"delta": {"tool_calls": 3}}]}',
+    ],
 )
 def test_what_is_no_chunk(chunk: bytes) -> None:
     with pytest.raises(WireError):
@@ -386,3 +403,14 @@ class TestFlights:
         assert await flights.wait(K, 0) == "alone"
         flights.land(K, ANSWER)
         assert flights.lead(K)
+
+
+def test_of_nothing_comes_nothing() -> None:
+    gathered = Gathered()
+    assert gathered.whole() is None
+    gathered.add(b'{"choices": []}')
+    assert gathered.whole() is None
+    with pytest.raises(WireError):
+        gathered.add(b'{"type": "message"}', whole=True)
+    gathered.add(EVENT.raw, whole=True)
+    assert gathered.whole() == EVENT.raw

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from cascaded.ports import Answer, Cache, Ledger, Stage
+from cascaded.ports import Answer, Audit, Cache, Ledger, Stage
 from cascaded.types.decision import Decision, Hold, Refusal
 from cascaded.types.limits import Admitted, Caller, Choice, Demand, Denial
 from cascaded.types.recalled import Recalled
@@ -15,7 +15,9 @@ NOTHING = Choice(nano_usd=0, tokens=0, cheap=True)
 EXACT = "exact"
 
 
-def recall(cache: Cache, ledger: Ledger, explain: Callable[[Denial, Caller], Refusal]) -> Stage:
+def recall(
+    cache: Cache, ledger: Ledger, audit: Audit, explain: Callable[[Denial, Caller], Refusal]
+) -> Stage:
     """A stage that ends the list with an earlier answer, if the cache has one. It counts as a
     request; no budget is in its way."""
 
@@ -32,9 +34,16 @@ def recall(cache: Cache, ledger: Ledger, explain: Callable[[Denial, Caller], Ref
             answer = ledger.admit(demand)
             if isinstance(answer, Refusal):
                 return answer
+            assert isinstance(answer, Admitted | Denial)  # `Existing` needs an idempotency key
+            audit.reserved(
+                answer,
+                actor=request.principal.id,
+                user_id=caller.user_id,
+                request_id=request.id,
+                level=decision.audit_level,
+            )
             if isinstance(answer, Denial):
                 return explain(answer, caller)
-            assert isinstance(answer, Admitted)  # `Existing` needs an idempotency key
             hold = Hold(id=answer.hold, seq=answer.seq, nano_usd=0)
             decision = replace(decision, hold=hold, warnings=answer.warnings)
         return Answer(recalled=found, source=EXACT, decision=decision)

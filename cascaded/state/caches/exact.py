@@ -140,7 +140,7 @@ class ExactCache:
     def put(self, key: bytes, answer: Recalled) -> None:
         """See `ports.Answers.put`."""
         size = _size(answer)
-        if size > self._room.entry_bytes:
+        if size > min(self._room.entry_bytes, self._room.bytes):
             return
         if key in self._index:
             self._drop(key)
@@ -191,13 +191,13 @@ class ExactCache:
         `StoreError`."""
         if self._store is None or self._writer is None:
             return Checked(len(self._index), 0)
+        entries = dict(self._index)  # before the mark: what comes later is not on the disk yet
         await self._offload(self._writer.mark().result)
-        keys = list(self._index)
-        damaged = 0
+        keys, damaged = list(entries), 0
         for start in range(0, len(keys), VALUES_AT_ONCE):
             some = [key for key in keys[start : start + VALUES_AT_ONCE] if key in self._index]
             for key in await self._offload(partial(self._unsound, some)):
-                if key in self._index:
+                if self._index.get(key) is entries[key]:
                     damaged += 1
                     self._forget(key)
         return Checked(len(keys), damaged)
