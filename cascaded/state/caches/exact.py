@@ -109,12 +109,14 @@ class ExactCache:
         self._hot: OrderedDict[bytes, None] = OrderedDict()
         """Those in memory; both in the order of use."""
         self._births: deque[tuple[int, bytes]] = deque()
+        self._unwritten: dict[tuple[bytes, int], Recalled] = {}
+        """By key and time: what waits for the disk, and cannot be read from it yet."""
         self._trouble = False
         self._writer: WriteBehind[_Write] | None = None
         if store is not None:
             self._load(store)
             self._writer = WriteBehind(
-                "cache", write=self._write, tidy=_nothing, report=report, capacity=QUEUED
+                "cache", write=self._write, tidy=_nothing, report=report, capacity=2 * QUEUED
             )
 
     def __len__(self) -> int:
@@ -129,7 +131,8 @@ class ExactCache:
         if entry.answer is not None:
             self._hot.move_to_end(key)
             return entry.answer
-        answer = await self._offload(partial(self._read, key))
+        place = key, entry.head.at_ns
+        answer = self._unwritten.get(place) or await self._offload(partial(self._read, *place))
         if self._index.get(key) is entry:  # nobody took it away meanwhile
             if answer is None:
                 self._forget(key)
@@ -150,8 +153,7 @@ class ExactCache:
         self.figures.entries += 1
         self.figures.bytes += size
         self.figures.stored += 1
-        if self._writer is not None:
-            self._writer.put(_Write(key, head, answer))
+        self._hand_on(_Write(key, head, answer))
         self._warm(key, entry, answer)
         while self._too_much():
             self.figures.evicted += 1
@@ -238,8 +240,18 @@ class ExactCache:
     def _forget(self, key: bytes) -> None:
         """Here, and in its turn on the disk."""
         self._drop(key)
-        if self._writer is not None:
-            self._writer.put(_Write(key, None, None))
+        self._hand_on(_Write(key, None, None))
+
+    def _hand_on(self, write: _Write) -> None:
+        """To the disk, unless it lags too far behind."""
+        if self._writer is None:
+            return
+        if self._writer.waiting >= QUEUED:
+            self.figures.lost += 1
+            return
+        if write.head is not None and write.answer is not None:
+            self._unwritten[write.key, write.head.at_ns] = write.answer
+        self._writer.put(write)
 
     def _drop(self, key: bytes) -> None:
         entry = self._index.pop(key)
@@ -289,15 +301,21 @@ class ExactCache:
                 self._trouble = True
                 self._report(f"cache: {error}; answers are kept in memory alone meanwhile")
             return
+        finally:
+            for one in batch:
+                if one.head is not None:
+                    self._unwritten.pop((one.key, one.head.at_ns), None)
         if self._trouble and rows:
             self._trouble = False
             self._report(f"cache: answers are written again; {self.figures.lost} were not")
 
-    def _read(self, key: bytes) -> Recalled | None:
+    def _read(self, key: bytes, at_ns: int) -> Recalled | None:
+        """What the index means, and nothing that stood there before it."""
         assert self._store is not None
         try:
             (value,) = self._store.get_many([VALUE + key])
-            return None if value is None else _sound(key, value)
+            answer = None if value is None else _sound(key, value)
+            return answer if answer is not None and answer.at_ns == at_ns else None
         except StoreError:
             self.figures.damaged += 1
             return None
