@@ -16,7 +16,7 @@ from cascaded.types.limits import (
 )
 from cascaded.types.money import NANO_PER_USD
 from cascaded.wire.native import Amount, Who, parse_amount, usd
-from cascaded.wire.openai_chat import ABSENT, WireError
+from cascaded.wire.openai_chat import ABSENT, WireError, explain_mistake
 
 NS_PER_S = 1_000_000_000
 HOLD_TTL_S = 3_600.0
@@ -28,7 +28,7 @@ MAX_CALL_USD = 10_000
 """What one call may cost at most. More is a slip of the unit, or somebody who wants to fill
 counters that are also others'."""
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class ReserveRequest(Who, kw_only=True, forbid_unknown_fields=True):
@@ -76,6 +76,11 @@ def read(body: bytes, shape: type[T]) -> T:
     """A body of this shape. Raises `WireError`."""
     try:
         return msgspec.json.decode(body, type=shape)
+    except msgspec.ValidationError as error:
+        message, member = explain_mistake(error)
+        unknown = message == f"Object contains unknown field `{member}`"
+        known = f"; there are {', '.join(shape.__struct_fields__)}" if unknown else ""
+        raise WireError(message + known, member) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WireError(str(error)) from None
 

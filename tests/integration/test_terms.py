@@ -146,7 +146,7 @@ WRONG: list[tuple[str, str, bytes, str]] = [
     ("user", "u", b"{}", "at least one limit"),
     ("user", "u", b"", "truncated"),
     ("user", "u", b"[]", "Expected `object`"),
-    ("user", "u", b'{"daily": 1}', "unknown field `daily`"),
+    ("user", "u", b'{"daily": 1}', "unknown field `daily`; there are daily_usd, weekly_usd"),
     ("user", "u", b'{"daily_usd": -1}', "below zero"),
     ("user", "u", b'{"daily_usd": "-0.01"}', "daily_usd: '-0.01' is below zero"),
     ("user", "u", b'{"daily_usd": "NaN"}', "not a finite amount"),
