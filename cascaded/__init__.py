@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         WorkspacesPage,
     )
     from cascaded.state.profiles import ProfileManager
+    from cascaded.types.hooks import EnforcementContext
     from cascaded.types.profile import (
         BudgetConfig,
         ModelPreferences,
@@ -92,6 +93,7 @@ __all__ = [
     "Client",
     "CreatedUsers",
     "DaemonUnreachableError",
+    "EnforcementContext",
     "Health",
     "Hold",
     "HoldResolvedError",
@@ -132,6 +134,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "BudgetConfig": "cascaded.types.profile",
+    "EnforcementContext": "cascaded.types.hooks",
     "ModelPreferences": "cascaded.types.profile",
     "OrganizationConfig": "cascaded.types.profile",
     "ProfileManager": "cascaded.state.profiles",

@@ -8,6 +8,7 @@ import msgspec
 
 from cascaded.types.decision import CacheState, Decision, Refusal
 from cascaded.types.event import Event
+from cascaded.types.hooks import EnforcementContext, HookKind, HookTerms, Point
 from cascaded.types.limits import (
     Admitted,
     CounterStatus,
@@ -274,6 +275,26 @@ class Guardrail(Protocol):
 
     async def inspect(self, request: Request, decision: Decision) -> Decision | Refusal:
         """The decision, perhaps with notices; or the reason to stop."""
+        ...
+
+
+class Hook(Protocol):
+    """One of the operator's hooks, a plug-in or a URL. Its word is checked before it counts."""
+
+    name: str
+    kind: HookKind
+    terms: HookTerms
+    points: frozenset[Point]
+    """Where it has its say."""
+
+    async def ask(
+        self, point: Point, context: EnforcementContext, models: tuple[str, ...]
+    ) -> object:
+        """Whatever it answers. May raise any `Exception`, and take any time."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections and threads."""
         ...
 
 

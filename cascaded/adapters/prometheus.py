@@ -177,6 +177,12 @@ class PrometheusMetrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self._hooks = Counter(
+            "cascaded_hooks",
+            "Hooks asked or told, by how that ended.",
+            ["point", "kind", "outcome"],
+            registry=registry,
+        )
         registry.register(_Spend(spend))
         ProcessCollector(registry=registry)
         self._by_model: dict[str, _ModelSeries] = {}
@@ -198,6 +204,10 @@ class PrometheusMetrics:
     def turned_away(self, code: str) -> None:
         """A request was refused at the door, with this code of the error table."""
         self._turned_away.labels(code).inc()
+
+    def hook(self, point: str, kind: str, outcome: str) -> None:
+        """A hook was asked or told at this point."""
+        self._hooks.labels(point, kind, outcome).inc()
 
     def gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """One more figure, read when it is looked at."""

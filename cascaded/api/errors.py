@@ -280,6 +280,13 @@ ERRORS: dict[str, Kind] = {
         "More budgets and rates apply to the call than one call is charged to (32 and 16).",
         "The operator takes away some of those that the message counts.",
     ),
+    "hook_unavailable": Kind(
+        503,
+        "api_error",
+        "A hook of the operator failed or came too late, and `on_failure` is `block`.",
+        "Call again later. The operator looks at the log (`hook_failed`).",
+        retry=True,
+    ),
     "backup_failed": Kind(
         503,
         "api_error",

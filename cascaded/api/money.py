@@ -15,6 +15,7 @@ from cascaded.api.errors import error_object, error_response
 from cascaded.api.replies import json_response
 from cascaded.pipeline.stages.peek import LEAST
 from cascaded.pipeline.stages.resolve import Standing
+from cascaded.pipeline.stages.tighten import Heed
 from cascaded.policy.limits import RateHeaders
 from cascaded.ports import Audit, Clock, Ledger, Stage
 from cascaded.types.decision import Decision, Refusal
@@ -71,6 +72,7 @@ class Desk:
         stand: Standing,
         explain: Explain,
         deciding: Sequence[Stage],
+        heed: Heed | None,
         audit: Audit,
         holds: OutsideHolds,
     ) -> None:
@@ -81,6 +83,7 @@ class Desk:
         self._stand = stand
         self._explain = explain
         self._deciding = deciding
+        self._heed = heed
         self._holds = holds
 
     async def check(self, incoming: Incoming) -> web.Response:
@@ -302,7 +305,8 @@ class Desk:
                 " that one request of this user may cost (max_cost_per_query).",
                 param="cost",
             )
-        return replace(decision, choices=(choice,))
+        decision = replace(decision, choices=(choice,))
+        return decision if self._heed is None else await self._heed(decision)
 
     async def _decide(self, request: Request) -> Decision | Refusal:
         decision = Decision()

@@ -18,6 +18,7 @@ from cascaded.config.schema import (
     PRICED_PARTS,
     Config,
     Embedded,
+    Hooks,
     Ladder,
     Model,
     OpenAICompatible,
@@ -39,6 +40,7 @@ _SENSITIVE_HEADERS = frozenset(
 _OUR_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
 )
+HOOK_URLS = ("budget_check", "model_filter", "budget_warning")
 _ENDPOINTS = ("/chat/completions", "/messages")
 _NOT_BUILT = {
     "balanced": "it needs semantic similarity and toxicity checks",
@@ -75,6 +77,7 @@ class _Relations:
         for name, provider in self._config.providers.items():
             if isinstance(provider, Upstream):
                 self._check_upstream(("providers", name), provider)
+        self._check_hooks(self._config.hooks)
         for name, model in self._config.models.items():
             self._check_model(("models", name), model)
         for name, ladder in self._config.ladders.items():
@@ -192,6 +195,18 @@ class _Relations:
         node = self._document.child(str(path[0]))
         table = node.child(str(path[1])) if node else None
         return bool(table and table.entries().keys() - {*provider.__struct_fields__, "kind"})
+
+    def _check_hooks(self, hooks: Hooks) -> None:
+        for name in HOOK_URLS:
+            asked = getattr(hooks, name)
+            if asked is None:
+                continue
+            path, url = ("hooks", name, "url"), _url(asked.url, ("http", "https"))
+            if url is None or url.fragment:
+                expected = "a URL such as https://billing.internal/check"
+                self._report.add(path, "not a URL with http:// or https:// and a host", expected)
+            elif url.username is not None or url.password is not None:
+                self._report.add(path, "a URL may not carry a password", "secret, which signs")
 
     def _check_proxy(self, path: KeyPath, provider: Upstream) -> None:
         assert provider.proxy is not None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.hooks import OnFailure
 from cascaded.types.limits import Enforcement, Gate, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
@@ -59,6 +60,7 @@ MAX_NAMED_SCOPES = 10_000
 """Organisations, workspaces, teams, users or values of a tag with limits of their own."""
 MAX_TAGS = 8
 MAX_TRUSTED = 1024
+MAX_PLUGINS = 8
 MAX_SCOPE_ID_BYTES = 256
 """What the ledger takes, in UTF-8; for a tag `name=value`."""
 MAX_SOCKET_PATH_BYTES = 107
@@ -156,6 +158,8 @@ PrincipalName = Annotated[
     ),
 ]
 Seconds = Annotated[float, Meta(ge=0.001, le=DAY_S)]
+DeadlineMs = Annotated[int, Meta(ge=1, le=60_000)]
+HookUrl = Annotated[str, Meta(extra=says("a URL such as https://billing.internal/check"))]
 MaybeNoSeconds = Annotated[float, Meta(ge=0, le=DAY_S)]
 UsdPerMtok = Annotated[Decimal, Meta(extra={"money": "usd_per_mtok"})]
 LiteralOrSecret = Annotated[Secret, Meta(extra={"literal": True})]
@@ -700,6 +704,55 @@ class TiersFromDatabase(msgspec.Struct, frozen=True, kw_only=True):
         return columns | ({"budget_column": self.budget_column} if self.budget_column else {})
 
 
+AskedPoint = Literal["budget_check", "model_filter"]
+
+
+class AskedUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL that is asked about each call: a POST of JSON, answered with JSON."""
+
+    url: HookUrl
+    """Where it is asked."""
+    deadline_ms: DeadlineMs = 250
+    """Longest wait for its answer."""
+    on_failure: OnFailure = "allow"
+    """What holds when it does not answer in time, or not sensibly: `allow` leaves the call to the
+    ledger, `block` refuses it with 503."""
+    secret: Secret | None = None
+    """Signs the call, in the header `X-Cascaded-Signature`."""
+    cache_s: Annotated[float, Meta(ge=0, le=300)] = 0.0
+    """How long its answer holds for further calls of the same user."""
+
+
+class ToldUrl(msgspec.Struct, frozen=True, kw_only=True):
+    """A URL that is told something, off every call's way, once and without another try."""
+
+    url: HookUrl
+    """Where it is told."""
+    deadline_ms: DeadlineMs = 5_000
+    """Longest wait for its answer."""
+    secret: Secret | None = None
+    """Signs the call, in the header `X-Cascaded-Signature`."""
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """The operator's own say on calls, which may only tighten. By default there is none."""
+
+    plugins: Annotated[tuple[Name, ...], Meta(max_length=MAX_PLUGINS)] = ()
+    """Entry points of the group `cascaded.hooks` that installed packages offer, in the order in
+    which they are asked."""
+    deadline_ms: DeadlineMs = 250
+    """Longest wait for the answer of one plug-in's hook."""
+    on_failure: OnFailure = "allow"
+    """What holds when a plug-in fails, takes too long or answers nonsense: `allow` leaves the call
+    to the ledger, `block` refuses it with 503."""
+    budget_check: AskedUrl | None = None
+    """A URL asked as `on_budget_check`: allow, warn, degrade or block."""
+    model_filter: AskedUrl | None = None
+    """A URL asked as `on_model_filter`: which of the models to leave."""
+    budget_warning: ToldUrl | None = None
+    """A URL told as `on_budget_warning` when a budget reaches a threshold."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. Mappings are read-only."""
 
@@ -747,6 +800,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Whose word counts, and who may administer."""
     tiers_from_database: TiersFromDatabase | None = None
     """A PostgreSQL table that tells who has which tier, and which budget. By default none."""
+    hooks: Hooks = Hooks()
+    """The operator's own say on calls. By default none."""
 
     @classmethod
     def for_production(cls, **settings: Any) -> Self:

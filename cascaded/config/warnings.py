@@ -11,7 +11,7 @@ import msgspec
 
 from cascaded.config.limits import tables
 from cascaded.config.mistakes import KeyPath, Report, shown
-from cascaded.config.relations import is_loopback
+from cascaded.config.relations import HOOK_URLS, is_loopback
 from cascaded.config.schema import Config, Limits, Upstream
 from cascaded.types.secret import Secret
 from cascaded.types.tables import LimitTable
@@ -47,6 +47,12 @@ def note_warnings(config: Config, report: Report, file: Path | None, mode_of: Mo
     for name, provider in config.providers.items():
         if isinstance(provider, Upstream):
             _note_open_line(("providers", name), provider, report)
+    for name in HOOK_URLS:
+        hook = getattr(config.hooks, name)
+        url = urlsplit(hook.url if hook else "")
+        if url.scheme == "http" and not is_loopback(url.hostname or ""):
+            message = "whoever is on the way can read it, and answer in its place"
+            report.add(("hooks", name, "url"), message, "https://")
     _note_open_socket(config, report)
     for path, table in tables(config.limits):
         _note_unreachable(path, table, report)

@@ -28,14 +28,17 @@ from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
 from cascaded.daemon.cache import recollection
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
+from cascaded.daemon.hooks import make_hooks
 from cascaded.daemon.plans import KeptPlans, directory
 from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
+from cascaded.pipeline.hooks import Hooks
 from cascaded.pipeline.order import Parts, deciding, laddering, measuring, stages
 from cascaded.pipeline.rules import Rulebook
 from cascaded.pipeline.run import Pipeline
 from cascaded.pipeline.stages.resolve import standing
+from cascaded.pipeline.stages.tighten import heeding
 from cascaded.policy.limits import explain
 from cascaded.policy.outages import State
 from cascaded.policy.pricing import price_table_hash
@@ -59,6 +62,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     rulebook: Rulebook
     answerers: Mapping[str, Answerer]
     plans: KeptPlans | None
+    hooks: Hooks | None
     services: Services
 
 
@@ -79,7 +83,9 @@ def make_generation(
     tell = partial(_tell, ground.log)
     answerers = make_answerers(config, ground.clock, living, number, tell)
     book = model_book(config, prices_today(config, ground.clock))
-    parts = _parts(config, ground, book, rulebook, directory(config, ground, plans))
+    hooks = make_hooks(config, ground, former.hooks if former else None)
+    users = directory(config, ground, plans)
+    parts = _parts(config, ground, book, rulebook, users, hooks)
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
@@ -90,6 +96,7 @@ def make_generation(
             stand=parts.stand,
             explain=parts.explain,
             deciding=deciding(parts),
+            heed=None if hooks is None else heeding(hooks, ground.ledger),
             audit=ground.audit,
             holds=ground.holds,
         ),
@@ -151,12 +158,18 @@ def make_generation(
         rulebook=rulebook,
         answerers=answerers,
         plans=plans,
+        hooks=hooks,
         services=services,
     )
 
 
 def _parts(
-    config: Config, ground: Ground, book: ModelBook, rulebook: Rulebook, users: Directory
+    config: Config,
+    ground: Ground,
+    book: ModelBook,
+    rulebook: Rulebook,
+    users: Directory,
+    hooks: Hooks | None,
 ) -> Parts:
     """What the stages are made with."""
     return Parts(
@@ -173,6 +186,7 @@ def _parts(
         price_hash=price_table_hash({name: model.price for name, model in book.models.items()}),
         default_max_output_tokens=config.cascade.default_max_output_tokens,
         max_prompt_bytes=config.cascade.max_prompt_bytes,
+        hooks=hooks,
     )
 
 

@@ -14,6 +14,7 @@ from cascaded.daemon.ground import Ground, room_size
 from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
 from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
+from cascaded.pipeline.hooks import Hooks
 from cascaded.policy.limits import named_limits
 from cascaded.policy.outages import State
 from cascaded.ports import Provider
@@ -183,6 +184,7 @@ class Generations:
             raise StartError(f"limits: {error}") from None
         self._ground.cache.ttl_s = generation.config.cache.ttl_s
         self._ground.profiles.tiers = lambda: rulebook.now.book.tiers
+        self._ground.audit.crossed = generation.hooks.crossed if generation.hooks else None
 
     def _boot(self, generation: Generation) -> None:
         for provider in _providers(generation):
@@ -203,9 +205,12 @@ def fixed_changes(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _owned(generation: Generation) -> list[Provider | KeptPlans]:
+def _owned(generation: Generation) -> list[Provider | KeptPlans | Hooks]:
     """What is closed with the last generation that has it."""
-    return [*_providers(generation), *filter(None, [generation.plans])]
+    return [
+        *_providers(generation),
+        *(one for one in (generation.plans, generation.hooks) if one is not None),
+    ]
 
 
 def _providers(generation: Generation) -> list[Provider]:

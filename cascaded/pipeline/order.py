@@ -1,9 +1,10 @@
 """The stages of a request, in order. The order is meaning: each line says why it stands there."""
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
 
 import msgspec
 
+from cascaded.pipeline.hooks import Hooks
 from cascaded.pipeline.stages.guard import guard
 from cascaded.pipeline.stages.measure import measure
 from cascaded.pipeline.stages.peek import peek
@@ -13,6 +14,7 @@ from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
+from cascaded.pipeline.stages.tighten import tighten
 from cascaded.pipeline.stages.translate import translate
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
@@ -39,6 +41,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the price table that holds are costed by."""
     default_max_output_tokens: int
     max_prompt_bytes: int
+    hooks: Hooks | None = None
+    """The operator's own; `None`: no stage."""
 
 
 def deciding(parts: Parts) -> tuple[Stage, ...]:
@@ -88,5 +92,15 @@ def _planning(parts: Parts) -> tuple[Stage, ...]:
     return (
         peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
         measuring(parts),  # after any change
-        price(parts.default_max_output_tokens, parts.cheap_models),  # needs the count
+        price(  # needs the count
+            parts.default_max_output_tokens,
+            parts.cheap_models,
+            may_degrade=parts.hooks is not None,
+        ),
+        *_tightening(parts),  # last: hooks judge a plan with its cost, and can only take from it
     )
+
+
+def _tightening(parts: Parts) -> Iterator[Stage]:
+    if parts.hooks is not None:
+        yield tighten(parts.hooks, parts.ledger, parts.cheap_models)

@@ -7,7 +7,7 @@ transaction, so that neither a crash nor a full disk leaves a gap. Records that 
 they had a number are themselves put on record, as soon as the disk takes it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import sleep
 
@@ -98,6 +98,8 @@ class AuditLog:
         (saved,) = store.get_many([META])
         self._sequence = int.from_bytes(body(saved), "big") if saved else 0
         self._told_lost = 0
+        self.crossed: Callable[[Receipt, str], None] | None = None
+        """Told of a receipt with crossings, and whose call it was. Must neither block nor raise."""
         self._writer = WriteBehind("audit log", write=self._write, tidy=self.sweep, report=report)
 
     @property
@@ -146,6 +148,8 @@ class AuditLog:
         level: AuditLevel | None = None,
     ) -> None:
         """How a hold was resolved: unknown and overrun spend, thresholds crossed, or nothing."""
+        if receipt.crossings and self.crossed is not None:
+            self.crossed(receipt, user_id)
         outcome = _resolution(receipt)
         if not self._writes(outcome, level):
             return

@@ -68,6 +68,10 @@ class LedgerOpenError(Exception):
         self.kind = kind
 
 
+class HookError(Exception):
+    """A hook gave no answer that counts; the message says why and quotes nothing of it."""
+
+
 class HoldError(Exception):
     """A hold is not as its caller thinks; nothing has changed.
 

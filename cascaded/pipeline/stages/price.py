@@ -5,20 +5,22 @@ from collections.abc import Callable, Set
 from msgspec.structs import replace
 
 from cascaded.policy.limits import prefer
-from cascaded.policy.pricing import output_bound, plan
+from cascaded.policy.pricing import choice_of, plan
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Plan, Refusal
-from cascaded.types.limits import Choice
-from cascaded.types.model import Ladder, Model, Rung
+from cascaded.types.model import Ladder, Rung
 from cascaded.types.request import Request
 from cascaded.wire.openai_chat import MAX_OUTPUT_TOKENS, unpriced_members
 
 
-def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
+def price(
+    default_max_output_tokens: int, cheap_models: Set[str], *, may_degrade: bool = False
+) -> Stage:
     """A stage that bounds the answer's length, trims the ladder to the caps, and puts what would
     do on the menu: the ladder, preferred models first, then its first rung alone.
 
     `cheap_models` are those that may still be asked when a budget is nearly used up.
+    `may_degrade`: somebody may ask for them although there is no budget.
     """
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
@@ -41,10 +43,18 @@ def price(default_max_output_tokens: int, cheap_models: Set[str]) -> Stage:
                 default_max_output=min(default_max_output_tokens, cap),
             )
 
-        menu = _menu(ladder, decision, planned, cheap_models)
+        menu = _menu(ladder, decision, planned, cheap_models, may_degrade=may_degrade)
         if isinstance(menu, Refusal):
             return menu
-        choices = tuple(_choice(one, request, decision, cheap_models) for one in menu)
+        choices = tuple(
+            choice_of(
+                one,
+                input_tokens=decision.input_tokens,
+                choices=request.choices,
+                cheap_models=cheap_models,
+            )
+            for one in menu
+        )
         notices = (*decision.notices, *((_dearer(unpriced),) if unpriced else ()))
         return replace(decision, menu=tuple(menu), choices=choices, notices=notices)
 
@@ -56,6 +66,8 @@ def _menu(
     decision: Decision,
     planned: Callable[[Ladder], Plan | Refusal],
     cheap_models: Set[str],
+    *,
+    may_degrade: bool,
 ) -> list[Plan] | Refusal:
     """The ladder, begun with preferred models where that fits; for budgets that are nearly used
     up also with less held for fallbacks, and its first rung alone, whoever is preferred."""
@@ -65,7 +77,7 @@ def _menu(
     if isinstance(best, Refusal):
         return best
     menu = [best]
-    if not decision.limits.budgets:
+    if not decision.limits.budgets and not may_degrade:
         return menu
     first = best.ladder.rungs[:1] if wanted is ladder else ladder.rungs[:1]
     lesser: list[Ladder] = []
@@ -96,24 +108,3 @@ def _unbounded(members: str) -> Refusal:
 
 def _dearer(members: str) -> str:
     return f"{members} is billed above the list price that the costs here are worked out at."
-
-
-def _choice(planned: Plan, request: Request, decision: Decision, cheap_models: Set[str]) -> Choice:
-    """The plan as the ledger sees it: its worst cost, and the tokens of its longest path."""
-    ladder = planned.ladder
-    longest = list(ladder.rungs)
-    longest += longest[-1:] * (ladder.top_retries if ladder.checked else 0)
-
-    def tokens(model: Model) -> int:
-        bound = output_bound(model, planned.max_output_tokens)
-        return decision.input_tokens + request.choices * bound
-
-    most = sum if ladder.doubt_covered else max
-    cheap = planned.worst_nano_usd == 0 or all(
-        model.name in cheap_models for rung in ladder.rungs for model in rung.models
-    )
-    return Choice(
-        nano_usd=planned.worst_nano_usd,
-        tokens=sum(most(map(tokens, rung.models)) for rung in longest),
-        cheap=cheap,
-    )

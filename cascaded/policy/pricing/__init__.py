@@ -4,7 +4,7 @@ Everything is whole numbers: prices in pico-dollars a token, sums in nano-dollar
 """
 
 from cascaded.policy.pricing.catalogue import Catalogue, CatalogueEntry, CatalogueError
-from cascaded.policy.pricing.planner import output_bound, plan
+from cascaded.policy.pricing.planner import choice_of, output_bound, plan, thinned
 from cascaded.policy.pricing.rates import cost, is_free, worst_cost
 from cascaded.policy.pricing.savings import Saving, saving
 from cascaded.policy.pricing.table import price_table_hash
@@ -14,11 +14,13 @@ __all__ = [
     "CatalogueEntry",
     "CatalogueError",
     "Saving",
+    "choice_of",
     "cost",
     "is_free",
     "output_bound",
     "plan",
     "price_table_hash",
     "saving",
+    "thinned",
     "worst_cost",
 ]

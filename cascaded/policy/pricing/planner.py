@@ -1,12 +1,13 @@
 """The worst that a ladder can cost, and what gives when that is above the cap."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from cascaded.policy.pricing.rates import worst_cost
 from cascaded.types.decision import Plan, Refusal
+from cascaded.types.limits import Choice
 from cascaded.types.model import Ladder, Model, Rung
 from cascaded.types.money import format_usd
 
@@ -80,6 +81,49 @@ def plan(
         return planned
     notices += _clamps(planned.ladder, terms)
     return replace(planned, notices=(*notices, *planned.notices)) if notices else planned
+
+
+def thinned(
+    planned: Plan, kept: Set[str], *, input_tokens: int, asked: bool, choices: int
+) -> Plan | None:
+    """The plan with those of its models only that are kept; `None` where there is none. Never
+    dearer: its path is a part of what it was. Where a rung's own model goes, its
+    fallbacks go too. `asked`: the bound is the caller's own."""
+    ladder = planned.ladder
+    rungs = tuple(_only(rung, kept) for rung in ladder.rungs if rung.model.name in kept)
+    if not rungs or rungs == ladder.rungs:
+        return planned if rungs else None
+    retries = ladder.top_retries if rungs[-1].model is ladder.rungs[-1].model else 0
+    bound = planned.max_output_tokens
+    terms = _Terms(input_tokens, bound if asked else None, bound, choices, None, 0)
+    ladder = replace(ladder, rungs=rungs, top_retries=retries)
+    return replace(planned, ladder=ladder, worst_nano_usd=_worst(ladder, terms, bound))
+
+
+def _only(rung: Rung, kept: Set[str]) -> Rung:
+    """The rung with those of its fallbacks that are kept."""
+    spare = tuple(model for model in rung.fallbacks if model.name in kept)
+    return replace(rung, fallbacks=spare)
+
+
+def choice_of(planned: Plan, *, input_tokens: int, choices: int, cheap_models: Set[str]) -> Choice:
+    """The plan as the ledger sees it: its worst cost, and the tokens of its longest path."""
+    ladder = planned.ladder
+    longest = list(ladder.rungs)
+    longest += longest[-1:] * (ladder.top_retries if ladder.checked else 0)
+
+    def tokens(model: Model) -> int:
+        return input_tokens + choices * output_bound(model, planned.max_output_tokens)
+
+    most = sum if ladder.doubt_covered else max
+    cheap = planned.worst_nano_usd == 0 or all(
+        model.name in cheap_models for rung in ladder.rungs for model in rung.models
+    )
+    return Choice(
+        nano_usd=planned.worst_nano_usd,
+        tokens=sum(most(map(tokens, rung.models)) for rung in longest),
+        cheap=cheap,
+    )
 
 
 def output_bound(model: Model, max_output_tokens: int, *, beside_input: int | None = None) -> int:
