@@ -41,6 +41,7 @@ DECIDED = (
     "budget_exceeded",
     "rate_limited",
     "limits_unusable",
+    "hook_unavailable",
     "profiles_unavailable",
     "ledger_full",
 )
