@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 MADE = "<!-- Made by scripts/build_reference.py from the code; edit the code instead. -->"
 ASKED = {"query": "What is the capital of France?"}
 ONE_PLACE = CASCADE.replace("[server]", "[server]\nmax_concurrency = 1")
+ONE_PLACE += '\n[hooks.budget_check]\nurl = "http://127.0.0.1:9/"\n'  # where nobody answers
 
 
 def configuration() -> str:
