@@ -254,7 +254,7 @@ free = true
 """
         declared = VECTORS.replace(
             'vocabulary = "cl100k_base"',
-            'vocabulary = "cl100k_base"\nfallbacks = ["cheap", "elsewhere"]',
+            'vocabulary = "cl100k_base"\nfallback = ["cheap", "elsewhere"]',
         )
         upstream.on("vectors", Fails(503), Fails(503), Says())
         with daemon_with(CASCADE + declared + spare, url=upstream.url) as daemon:
