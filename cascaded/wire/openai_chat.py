@@ -20,6 +20,8 @@ MAX_OUTPUT_TOKENS = 10_000_000
 CHEAP_SERVICE_TIERS = (b"", b"null", b'"auto"', b'"default"', b'"flex"', b'"standard_only"')
 """Never dearer than the price list. (`auto` is the provider's default: an account that has bought
 a dearer one needs its price in the configuration.)"""
+MAX_COMMAS = 1_000_000
+"""Of a body. They bound how many parts it can have, whatever they are."""
 MAX_USAGE_TOKENS = 1_000_000_000
 """A provider that claims to have used more in one call talks nonsense."""
 MAX_ERROR_CHARACTERS = 500
@@ -140,7 +142,10 @@ def decoded(reader: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Fields]:
 
 
 def check_text(body: bytes) -> None:
-    """Raises `WireError` unless it is UTF-8: members that are passed on raw are not looked into."""
+    """Raises `WireError` unless it is UTF-8 (members that are passed on raw are not looked into)
+    and of no more parts than can be held: 16 MiB of `[0,0,0…` would be 580 MiB once it is read."""
+    if body.count(b",") > MAX_COMMAS:
+        raise WireError(f"the body has more than {MAX_COMMAS} commas: send less at once")
     if not body.isascii():
         try:
             body.decode()

@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 
 from tests.support.daemon import Daemon
-from tests.support.upstream import Fails, Says, Upstream
+from tests.support.upstream import Fails, Resets, Says, Upstream
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 GOOD = "The capital of France is Paris."
@@ -187,6 +188,67 @@ def test_json_schema_passes_through_and_is_checked(daemon: Daemon, upstream: Ups
     )
     assert json.loads(answer.choices[0].message.content or "") == {"city": "Paris"}
     assert upstream.calls("strong")[0].body["response_format"] == schema
+
+
+class City(pydantic.BaseModel):
+    """What the SDK makes of a structured answer."""
+
+    city: str
+
+
+def test_structured_answers_are_parsed(daemon: Daemon, upstream: Upstream) -> None:
+    upstream.on("cheap", Says("Paris, of course"))
+    upstream.on("strong", Says('{"city": "Paris"}'))
+    client = daemon.sdk()
+    answer = client.chat.completions.parse(model="auto", messages=ASK, response_format=City)
+    assert answer.choices[0].message.parsed == City(city="Paris")
+    with client.chat.completions.stream(
+        model="strong", messages=ASK, response_format=City
+    ) as stream:
+        last = stream.get_final_completion()
+    assert last.choices[0].message.parsed == City(city="Paris")
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}}
+
+
+@pytest.mark.parametrize("part", [IMAGE, AUDIO], ids=lambda part: part["type"])
+def test_media_pass_through_and_are_priced(daemon: Daemon, upstream: Upstream, part: Any) -> None:
+    """A call that may have been billed is charged with a bound on what they can cost."""
+    charged = []
+    for content in ([{"type": "text", "text": "What is this?"}, part][:count] for count in (1, 2)):
+        upstream.on("strong", Resets())
+        before = daemon.spend["unknown"]
+        messages: Any = [{"role": "user", "content": content}]
+        with pytest.raises(openai.APIStatusError):
+            daemon.sdk().chat.completions.create(model="strong", messages=messages)
+        assert upstream.calls("strong")[-1].body["messages"] == messages
+        charged.append(daemon.spend["unknown"] - before)
+    assert charged[1] > charged[0]
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "mp3"}},
+        {"prediction": {"type": "content", "content": "The capital is"}},
+        {"service_tier": "flex"},
+        {"parallel_tool_calls": False, "tools": [TOOL], "tool_choice": "none"},
+        {"reasoning_effort": "low", "verbosity": "low"},
+        {"store": True, "metadata": {"a": "b"}},
+        {"n": 3, "logit_bias": {"50256": -100}},
+    ],
+    ids=lambda member: next(iter(member)),
+)
+def test_what_is_not_ours_goes_up_untouched(
+    daemon: Daemon, upstream: Upstream, member: Any
+) -> None:
+    upstream.on("strong", Says(GOOD))
+    answer = daemon.sdk().chat.completions.create(model="strong", messages=ASK, **member)
+    assert len(answer.choices) == member.get("n", 1)
+    sent = upstream.calls("strong")[0].body
+    assert {name: sent[name] for name in member} == member
 
 
 @pytest.mark.parametrize("stream", [False, True])

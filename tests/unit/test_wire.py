@@ -10,6 +10,7 @@ from cascaded.types.event import ToolDelta
 from cascaded.types.model import Model
 from cascaded.types.usage import Usage
 from cascaded.wire.openai_chat import (
+    MAX_COMMAS,
     MAX_OUTPUT_TOKENS,
     Collector,
     UpstreamSaidError,
@@ -380,3 +381,11 @@ def test_usage_that_the_provider_did_not_tell_is_ours() -> None:
 )
 def test_members_that_no_list_prices(members: str, found: tuple[str, ...]) -> None:
     assert unpriced_members(msgspec.json.decode(members, type=dict[str, msgspec.Raw])) == found
+
+
+def test_bodies_of_too_many_parts() -> None:
+    """Whatever they are, and only there."""
+    fits = b'{"model": "m", "messages": [0' + b",0" * (MAX_COMMAS - 1) + b"]}"
+    assert len(parse_request(fits)[0].messages) == MAX_COMMAS
+    with pytest.raises(WireError, match="commas"):
+        parse_request(fits.replace(b"[0", b"[0,0"))
