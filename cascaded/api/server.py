@@ -374,7 +374,11 @@ async def _body(http: web.Request, services: Services) -> bytes | Refusal:
         body = http.content.read_nowait()
         return _too_large(most) if len(body) > most else body
     if services.status.arriving >= MAX_ARRIVING:
-        return _busy(services)
+        return Refusal(
+            code="overloaded",
+            message=f"{MAX_ARRIVING} bodies are on their way already.",
+            retry_after_s=BUSY_RETRY_S,
+        )
     services.status.arriving += 1
     arrived = bytearray()
     try:

@@ -450,6 +450,20 @@ def test_a_caller_may_close_its_half(daemon: Daemon, upstream: Upstream) -> None
         wait_for(lambda: daemon.services.status.arriving == 0)
 
 
+def test_so_many_bodies_at_once_and_no_more(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cascaded.api.server.MAX_ARRIVING", 1)
+    head = b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+    with dial(daemon) as slow, dial(daemon) as next_one:
+        slow.sendall(head)
+        wait_for(lambda: daemon.services.status.arriving == 1)
+        next_one.sendall(head)
+        answer = next_one.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"1 bodies are on their way already" in answer
+
+
 def test_a_caller_that_leaves_altogether_is_noticed(daemon: Daemon, upstream: Upstream) -> None:
     upstream.on("strong", Hangs())
     with dial(daemon) as line:
