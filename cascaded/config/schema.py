@@ -303,7 +303,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     bills_on_5xx: bool = False
     """Whether an answer of 5xx may have been billed."""
     cancel_stops_billing: bool = False
-    """Whether hanging up stops the bill at what was streamed."""
+    """Whether hanging up stops the bill at what was streamed. It counts for streams of models that
+    do not think unseen."""
     region: Name | None = None
     """Where it keeps data, such as `eu` or `eu-west-1`. Organisations whose data must stay
     somewhere use only providers that say so."""

@@ -23,8 +23,8 @@ class Keys:
     def take(self, now_ns: int) -> int | None:
         """The place of a key; `None` where there is none."""
         count = len(self._keys)
-        if count == 0:
-            return None
+        if count < 2:  # noqa: PLR2004  nothing to choose from
+            return 0 if count else None
         turns = [(self._next + step) % count for step in range(count)]
         ready = (place for place in turns if self._rested_ns[place] <= now_ns)
         place = next(ready, None)

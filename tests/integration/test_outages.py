@@ -1,6 +1,7 @@
 """Providers that are out: breakers, fallbacks and the books over the real socket."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from cascaded.cli import cascaded
+from tests.support.billing import BillingUpstream
 from tests.support.daemon import Daemon, daemon_with, upstream_server
 from tests.support.upstream import Fails, Garbage, Hangs, Resets, Says, Upstream
 
@@ -188,3 +190,26 @@ def test_operators_see_it(daemon: Daemon, upstream: Upstream) -> None:
     assert 'cascaded_breaker{provider="second",state="closed"} 1.0' in scrape
     said = CliRunner().invoke(cascaded, ["status", "--socket", daemon.socket])
     assert "first: left alone for now" in said.output
+
+
+def test_what_providers_bill_is_in_the_books() -> None:
+    """Fallbacks after calls that were billed and came to nothing, with breakers that open and close
+    meanwhile: the provider's own bill is never above the ledger, call by call."""
+    upstream = BillingUpstream(seed=5, prices={"main": (1_000, 10_000), "spare": (1_000, 10_000)})
+    with upstream_server(upstream), daemon_with(TOML, url=upstream.url) as daemon:
+
+        def call(number: int) -> int:
+            status: int = post(daemon, stream=number % 2 == 0).status_code
+            if number % 10 == 0:
+                a_minute_passes(daemon)
+            return status
+
+        with ThreadPoolExecutor(8) as callers:
+            list(callers.map(call, range(80)))
+        deadline = time.monotonic() + 10
+        while daemon.spend["held"] and time.monotonic() < deadline:
+            time.sleep(0.05)
+        bill = upstream.bill()
+        assert {model for _, model in bill} == {"main", "spare"}
+        assert daemon.spend["held"] == 0
+        assert sum(bill.values()) <= daemon.spend["posted"] + daemon.spend["unknown"]
