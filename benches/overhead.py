@@ -1,6 +1,6 @@
 """The daemon beside a bare aiohttp pass-through, in one run on one machine.
 
-    python -m benches.overhead [--rounds 7] [--calls 400]
+    python -m benches.overhead [--rounds 7] [--calls 400] [--gate ceiling]
 
 Both stand between the same client and the same instant upstream, over Unix sockets. Rounds
 alternate, so that a change of the machine's speed falls on both; what counts is the ratio.
@@ -20,6 +20,7 @@ CONFIG = """
 socket = "{folder}/daemon.sock"
 
 [ledger]
+gate = "{gate}"
 dir = "{folder}/state"
 
 [log]
@@ -56,11 +57,12 @@ def chat(path: Path, model: str) -> Connection:
     return Connection(str(path), "/v1/chat/completions", body, b"Paris")
 
 
-def measure(rounds: int, calls: int) -> dict[str, float]:
+def measure(rounds: int, calls: int, gate: str) -> dict[str, float]:
     """The figures."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        (folder / "cascaded.toml").write_text(CONFIG.replace("{folder}", name))
+        config_text = CONFIG.replace("{folder}", name).replace("{gate}", gate)
+        (folder / "cascaded.toml").write_text(config_text)
         upstream = str(folder / "upstream.sock")
         stack.enter_context(process("benches.peers", "upstream", upstream))
         wait_for(folder / "upstream.sock")
@@ -107,8 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--calls", type=int, default=400)
+    parser.add_argument("--gate", choices=("strict", "ceiling"), default="ceiling")
     options = parser.parse_args()
-    figures = measure(options.rounds, options.calls)
+    figures = measure(options.rounds, options.calls, options.gate)
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}, indent=2))
 
 

@@ -506,10 +506,10 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     dir: Path | None = None
     """The folder of the journal and its checkpoint. By default systemd's state directory, else
     `$XDG_STATE_HOME/cascaded`, else `~/.local/state/cascaded`."""
-    gate: Gate = "strict"
-    """What a call waits for before it is sent. `strict`: under a hard limit for its hold to be on
-    the disk, otherwise for nothing. `ceiling`: for its hold, unless a ceiling that is on the disk
-    covers it; no record is lost, and after a crash the ceilings are charged as unknown."""
+    gate: Gate = "ceiling"
+    """What a call waits for before it is sent. `ceiling`: for its hold to be on the disk, unless a
+    ceiling that is there covers it; no record is lost, and after a crash the ceilings are charged
+    as unknown. `strict`: for its hold under a hard limit, otherwise for nothing."""
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):

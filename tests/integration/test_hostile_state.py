@@ -15,7 +15,7 @@ import pytest
 
 from cascaded.client import APIError, Client, HoldResolvedError
 from tests.support.daemon import CASCADE, upstream_server
-from tests.support.process import Served, serving
+from tests.support.process import Served, cascaded, serving
 from tests.support.upstream import Says, Upstream
 
 BLOCK = """
@@ -40,7 +40,9 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def toml(url: str) -> str:
-    return (CASCADE + BLOCK).replace("{url}", url)
+    # Exact amounts: a ceiling would be charged beside them after a crash.
+    strict = CASCADE.replace("[ledger]", '[ledger]\ngate = "strict"')
+    return (strict + BLOCK).replace("{url}", url)
 
 
 def http(served: Served) -> httpx2.Client:
@@ -174,6 +176,32 @@ class TestAcknowledged:
                 "idempotency_conflict",
             )
             assert standing(client) == (NOTHING, NOTHING, Decimal("0.25"))
+
+    def test_a_crash_is_one_row_that_says_how_to_be_rid_of_it(
+        self, tmp_path: Path, url: str
+    ) -> None:
+        behind_ceilings = (CASCADE + BLOCK).replace("{url}", url)
+        with serving(tmp_path, behind_ceilings) as served:
+            ask(served)
+            time.sleep(0.2)  # what was written is on the disk
+            served.process.kill()
+        with serving(tmp_path, behind_ceilings) as served, served.client() as client:
+            [crash] = [one for one in client.unknowns() if one.lost]
+            charged = {(one.scope, one.id): one.unknown for one in crash.counters}
+            assert charged["global", "*"] == charged["user", "u"] == crash.unknown > 0
+            words = ("--socket", str(served.socket))
+            listed = cascaded("unknowns", "list", *words).stdout.decode()
+            assert f"cascaded unknowns resolve {crash.hold} USD" in listed
+            assert "user u total" in listed
+            named = ("--of", "user", "u", "0.00002")
+            said = cascaded("unknowns", "resolve", str(crash.hold), "0.00003", *named, *words)
+            assert b"0.00003" in said.stdout, said
+            assert not any(one.lost for one in client.unknowns())
+            [whole] = client.budgets("global", "*")
+            assert (standing(client)[0], whole.posted) == (
+                COST + Decimal("0.00002"),
+                COST + Decimal("0.00003"),
+            )
 
     def test_a_polite_stop_charges_what_is_open_as_well(self, tmp_path: Path, toml: str) -> None:
         with serving(tmp_path, toml) as served:
