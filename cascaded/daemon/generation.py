@@ -11,7 +11,7 @@ import msgspec
 
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
-from cascaded.adapters.nothing import NoGuardrail
+from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
@@ -178,7 +178,10 @@ def _parts(
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=NoGuardrail(),
-        cache=recollection(config, ground.cache, ground.flights, ground.clock),
+        # What a hook would say of an answer that is known already nobody has asked it.
+        cache=NoCache()
+        if hooks is not None
+        else recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=make_vocabularies(config),
         offload=ground.offload,
         ledger=ground.ledger,
