@@ -114,7 +114,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"query": "Why?", "max_cost": "0.01", **WHOM},
         {"messages": MESSAGES, "model": "strong", "max_tokens": 5, "options": {"temperature": 0}},
     ],
-    "/check": [{"query": "Why?"}, {"cost": 5}, {"cost": "100000"}],
+    "/check": [{"query": "Why?"}, {"cost": 5}, {"cost": "10000"}],
     "/reserve": [{"cost": "0.25", "tokens": 10, **WHOM}],
 }
 
