@@ -288,7 +288,9 @@ def test_long_counts_let_other_threads_run() -> None:
         ("o3", 75, 1275),
         ("gpt-5-nano", 3779, 3779),
         ("somebody/gpt-4o", 48169, 48169),
-        ("claude-opus-4", 48169, 48169),
+        ("claude-opus-4", 5000, 5000),
+        ("anthropic/claude-opus-4-7", 5000, 5000),
+        ("a-model", 48169, 48169),
         ("", 48169, 48169),
     ],
 )

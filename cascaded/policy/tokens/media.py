@@ -1,7 +1,7 @@
 """What images and audio can cost in tokens, at most.
 
-OpenAI's formulas need the size of an image, which a URL does not tell; each has a largest result,
-and that is the bound. Models without a published formula get the dearest of them.
+The formulas need the size of an image, which a URL does not tell; each has a largest result, and
+that is the bound. Models without a published formula get the dearest of them.
 """
 
 from cascaded.policy.tokens.counting import PromptCount
@@ -45,6 +45,9 @@ _IMAGE_TOKENS = {
     "gpt-5-nano": _patches(246),
     "o4-mini": _patches(172),
 }
+CLAUDE = "claude"
+CLAUDE_IMAGE_TOKENS = 3_750_000 // 750
+"""A token for 750 pixels; the models that see most shrink an image to 3.75 megapixels."""
 DEFAULT_IMAGE_TOKENS = max(high for _, high in _IMAGE_TOKENS.values())
 """For models without a published formula, whatever the detail: they may not heed it."""
 
@@ -52,6 +55,8 @@ DEFAULT_IMAGE_TOKENS = max(high for _, high in _IMAGE_TOKENS.values())
 def image_tokens_max(model_name: str) -> tuple[int, int]:
     """Most tokens of one image: (in low detail, otherwise)."""
     owner, family = split_name(model_name)
+    if family.startswith(CLAUDE):
+        return CLAUDE_IMAGE_TOKENS, CLAUDE_IMAGE_TOKENS
     if owner and owner not in OPENAI_PREFIXES:
         return DEFAULT_IMAGE_TOKENS, DEFAULT_IMAGE_TOKENS
     while family:
