@@ -116,6 +116,8 @@ class Provider(Protocol):
 class Counter(Protocol):
     """A provider that counts a prompt's tokens, for free."""
 
+    traits: ProviderTraits
+
     async def count(self, call: Call) -> int:
         """Tokens of the prompt. Raises `ProviderError`."""
         ...

@@ -59,14 +59,16 @@ class Counting:
 
     async def _ask(self, request: Request, model: Model) -> int | Refusal:
         assert request.original is not None  # it came as Messages
+        counter = self._counters[model.provider]
         call = Call(
             model=model,
             fields=countable(request.original.fields, model),
             headers=request.original.headers,
             stream=False,
             request_id=request.id,
+            caller_key=request.caller_key if counter.traits.forward_caller_key else None,
         )
         try:
-            return await self._counters[model.provider].count(call)
+            return await counter.count(call)
         except ProviderError as fault:
             return refused(fault)

@@ -39,6 +39,7 @@ EXPECTED = "#! "
 
 ENV = {
     "GOOD_KEY": "a-key-of-good-length-1",
+    "ANTHROPIC_API_KEY": "a-key-of-good-length-3",
     "OPENAI_API_KEY": "a-key-of-good-length-2",
     "NOTEBOOK_KEY": "a-key-of-good-length-3",
     "EMPTY": "",
