@@ -303,7 +303,7 @@ ERRORS: dict[str, Kind] = {
     "ledger_full": Kind(
         503,
         "overloaded_error",
-        "The disk, or the table of open holds, is full; what is under way can still be settled.",
+        "The disk, the holds' table or a counter is full; what is under way can still be settled.",
         "The operator makes room; it goes on by itself then.",
         retry=True,
     ),

@@ -207,10 +207,13 @@ def member_names(body: bytes) -> frozenset[str]:
         return frozenset()
 
 
+UNBOUNDED = ("web_search_options", "prediction")
+
+
 def unpriced_members(fields: Mapping[str, msgspec.Raw]) -> tuple[str, ...]:
-    """Members that make a call dearer than the price list says: searches billed apart, and tiers
-    of service above the standard one."""
-    found = [name for name in ("web_search_options",) if not is_absent(fields.get(name, ABSENT))]
+    """Members that make a call dearer than its hold: searches billed apart, predictions whose
+    rejected tokens no bound limits, and tiers of service above the standard one."""
+    found = [name for name in UNBOUNDED if not is_absent(fields.get(name, ABSENT))]
     if bytes(fields.get("service_tier", ABSENT)) not in CHEAP_SERVICE_TIERS:
         found.append("service_tier")
     return tuple(found)

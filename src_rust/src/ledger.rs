@@ -421,7 +421,7 @@ fn raised(error: EngineError) -> PyErr {
 fn refused(error: EngineError) -> Result<(&'static str, &'static str, String), PyErr> {
     let code = match &error {
         EngineError::Unavailable(engine::Unavailable::Full(_))
-        | EngineError::Ledger(LedgerError::Full { .. }) => "ledger_full",
+        | EngineError::Ledger(LedgerError::Full { .. } | LedgerError::Overflow) => "ledger_full",
         EngineError::Unavailable(engine::Unavailable::Faulted(_)) => "ledger_unavailable",
         EngineError::Ledger(LedgerError::Conflict(_)) => "idempotency_conflict",
         EngineError::Ledger(_) => return Err(raised(error)),

@@ -159,6 +159,14 @@ def test_tokens_are_corrected_when_they_are_known(ledger: DurableLedger) -> None
     assert used() == 13, "nobody knows how many it used"
 
 
+def test_a_counter_that_is_full_is_no_fault(ledger: DurableLedger) -> None:
+    admitted(ledger, demand(1 << 62, budget(None)))
+    answer = ledger.admit(demand(1 << 62, budget(None)))
+    assert isinstance(answer, Refusal)
+    assert answer.code == "ledger_full"
+    assert "64 bits" in answer.message
+
+
 def test_peek_takes_nothing(ledger: DurableLedger) -> None:
     asked = demand(60, budget(100), budget(50, window="month", enforcement="warn"))
     peek = ledger.peek(asked)

@@ -377,6 +377,8 @@ def test_usage_that_the_provider_did_not_tell_is_ours() -> None:
         ('{"service_tier": "flex"}', ()),
         ('{"service_tier": "priority"}', ("service_tier",)),
         ('{"web_search_options": {}}', ("web_search_options",)),
+        ('{"prediction": {"type": "content", "content": "x"}}', ("prediction",)),
+        ('{"prediction": null}', ()),
     ],
 )
 def test_members_that_no_list_prices(members: str, found: tuple[str, ...]) -> None:
