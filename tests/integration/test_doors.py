@@ -262,7 +262,13 @@ def test_one_call_too_many_is_told_to_come_back(upstream: Upstream) -> None:
             assert answer.headers["x-should-retry"] == "true"
             ready = http.get("/ready").json()
             assert ready.pop("uptime_s") > 0
-            assert ready == {"ready": True, "draining": False, "in_flight": 2, "waiting": 0}
+            assert ready == {
+                "ready": True,
+                "draining": False,
+                "in_flight": 2,
+                "waiting": 0,
+                "providers": {"fake": "closed"},
+            }
             for thread in threads:
                 thread.join()
             assert http.post("/infer", json=body()).status_code == 200
