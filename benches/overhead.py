@@ -20,7 +20,6 @@ CONFIG = """
 socket = "{folder}/daemon.sock"
 
 [ledger]
-gate = "{gate}"
 dir = "{folder}/state"
 
 [log]
@@ -61,8 +60,9 @@ def measure(rounds: int, calls: int, gate: str) -> dict[str, float]:
     """The figures."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        config_text = CONFIG.replace("{folder}", name).replace("{gate}", gate)
-        (folder / "cascaded.toml").write_text(config_text)
+        text = CONFIG.replace("{folder}", name)
+        gated = text.replace("[ledger]", f'[ledger]\ngate = "{gate}"')
+        (folder / "cascaded.toml").write_text(gated)
         upstream = str(folder / "upstream.sock")
         stack.enter_context(process("benches.peers", "upstream", upstream))
         wait_for(folder / "upstream.sock")

@@ -1,6 +1,8 @@
 """The routes that tell what was: `/summary` and `/audit`."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -15,12 +17,18 @@ from cascaded.types.errors import StoreError
 from cascaded.types.records import AuditPage, UsageSummary
 from cascaded.wire.records import PAGE, audit_row, page_limit, summary_row
 
+FLUSHED_WITHIN_S = 1.0
+
 
 class Usage(Protocol):
     """Who remembers finished requests."""
 
     def summary(self, user_id: str | None, now_ns: int) -> UsageSummary:
         """Today, this week, this month. Reads the disk. Raises `StoreError`."""
+        ...
+
+    def flushed(self) -> "Future[None]":
+        """Done when everything told before can be read."""
         ...
 
 
@@ -33,12 +41,26 @@ class Trail(Protocol):
         """A page of records. Reads the disk. Raises `ValueError`, `StoreError`."""
         ...
 
+    def flushed(self) -> "Future[None]":
+        """Done when everything told before can be read."""
+        ...
+
 
 class Records:
     """What was spent and decided, read off the event loop."""
 
-    def __init__(self, *, usage: Usage, trail: Trail, clock: Clock, offload: Offload) -> None:
+    def __init__(
+        self,
+        *,
+        usage: Usage,
+        trail: Trail,
+        hand_on: Callable[[], None],
+        clock: Clock,
+        offload: Offload,
+    ) -> None:
+        """`hand_on` tells the usage log of the calls that have ended up to now."""
         self._usage = usage
+        self._hand_on = hand_on
         self._trail = trail
         self._clock = clock
         self._offload = offload
@@ -50,25 +72,32 @@ class Records:
         if not incoming.principal.admin:
             user_id = incoming.principal.user_id
         now_ns = self._clock.wall_ns()
-        return await self._told(
-            incoming, partial(self._usage.summary, user_id, now_ns), summary_row
-        )
+        self._hand_on()
+        read = partial(self._usage.summary, user_id, now_ns)
+        return await self._told(incoming, self._usage, read, summary_row)
 
     async def audit(self, incoming: Incoming) -> web.Response:
         """`GET /audit?limit=…&after=…`: decisions about money and access, the newest first."""
         query = incoming.http.query
         limit, after = page_limit(query), query.get("after")
         read = partial(self._trail.query, limit=limit, after=after, newest_first=True)
-        return await self._told(incoming, read, _page)
+        return await self._told(incoming, self._trail, read, _page)
 
     async def _told(
         self,
         incoming: Incoming,
+        log: Usage | Trail,
         read: Callable[[], UsageSummary] | Callable[[], AuditPage],
         shape: Callable[..., dict[str, object]],
     ) -> web.Response:
+        def settled() -> UsageSummary | AuditPage:
+            # Who asks after a call wants to see it. A disk that takes no more is not waited for.
+            with suppress(TimeoutError, StoreError):
+                log.flushed().result(FLUSHED_WITHIN_S)
+            return read()
+
         try:
-            found = await self._offload(read)
+            found = await self._offload(settled)
         except ValueError as error:
             wrong = Refusal(code="invalid_request", message=str(error))
             return error_response(wrong, incoming.request_id)

@@ -153,7 +153,9 @@ def application(current: Current, routes: Sequence[Route]) -> web.Application:
                 app.router.add_route(route.method, path, handler, expect_handler=_go_on)
     known = tuple(app.router.resources())
     nothing = partial(_nothing_here, current, known)
-    app.router.add_route("*", "/{path:.*}", _speaking(current, nothing), expect_handler=_go_on)
+    # `(?s:…)`: a path may hold a line's end, and is answered in our words all the same.
+    everything = "/{path:(?s:.*)}"
+    app.router.add_route("*", everything, _speaking(current, nothing), expect_handler=_go_on)
     return app
 
 

@@ -118,7 +118,11 @@ def make_generation(
             offload=ground.upkeep,
         ),
         records=Records(
-            usage=ground.usage, trail=ground.audit, clock=ground.clock, offload=ground.offload
+            usage=ground.usage,
+            trail=ground.audit,
+            hand_on=ground.sinks.hand_on,
+            clock=ground.clock,
+            offload=ground.offload,
         ),
         people=People(
             profiles=ground.profiles,

@@ -106,6 +106,13 @@ def test_a_key_opens_and_stays_here(
     assert sent.headers["Authorization"] == "Bearer sk-upstream-secret"
 
 
+def test_a_path_with_the_end_of_a_line_is_answered_in_json(tcp: httpx2.Client) -> None:
+    for path in ("/nowhere%0A", "/v1/models/a%0Ab", "/%0A"):
+        answer = tcp.get(path)
+        assert answer.status_code in (401, 404)
+        assert "message" in answer.json()["error"]
+
+
 def test_what_is_open_without_a_key(tcp: httpx2.Client) -> None:
     assert tcp.get("/health").json()["status"] == "ok"
     for path in ("/metrics", "/ready", "/models", "/v1/models"):
