@@ -10,12 +10,12 @@ from cascaded.ports import Clock
 from cascaded.types.errors import HookError
 from cascaded.types.hooks import EnforcementContext, HookKind, HookTerms, Point
 from cascaded.types.secret import Secret
+from cascaded.types.times import NS_PER_S
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_CONNECTIONS = 16
 """To one URL; a call that finds them all taken waits, within its deadline."""
 SIGNATURE = "X-Cascaded-Signature"
-NS_PER_S = 1_000_000_000
 _OK, _MULTIPLE_CHOICES = 200, 300
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 

@@ -13,12 +13,12 @@ from cascaded.types.money import format_usd
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
 from cascaded.types.secret import Secret
+from cascaded.types.times import NS_PER_S
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error")
 MAX_CAUSES = 8
 NS_PER_MS = 1_000_000
-NS_PER_S = 1_000_000_000
 
 
 def _redact(value: object) -> str:

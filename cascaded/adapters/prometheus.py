@@ -14,10 +14,10 @@ from cascaded.types.model import Kind
 from cascaded.types.money import NANO_PER_USD
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome
+from cascaded.types.times import NS_PER_S
 
 MAX_MODELS = 200
 """More distinct models than this share the label `other`."""
-NS_PER_S = 1_000_000_000
 _OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.2, 1.0)
 _LATENCY_S = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

@@ -20,12 +20,12 @@ from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.keys import IssuedKey
 from cascaded.types.request import Owner
+from cascaded.types.times import NS_PER_S
 from cascaded.wire.keys import IssueRequest, key_row, read_issue
 from cascaded.wire.openai_chat import WireError
 
 ID_BYTES = 6
 MAX_ROWS = 1_000
-NS_PER_S = 1_000_000_000
 
 Chance = Callable[[int], bytes]
 """So many bytes that nobody can guess."""

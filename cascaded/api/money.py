@@ -35,6 +35,7 @@ from cascaded.types.limits import (
 from cascaded.types.money import format_usd
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
+from cascaded.types.times import NS_PER_S
 from cascaded.wire import money
 from cascaded.wire.native import parse_amount, usd
 from cascaded.wire.openai_chat import WireError, is_absent, member_names
@@ -42,7 +43,6 @@ from cascaded.wire.openai_chat import WireError, is_absent, member_names
 Explain = Callable[[Denial, Caller], Refusal]
 IDEMPOTENCY_KEY_MAX = 255
 MAX_OUTSIDE_HOLDS = 100_000
-NS_PER_S = 1_000_000_000
 
 
 class OutsideHold(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
+from cascaded.types.times import NS_PER_S
 from cascaded.wire import protocol
 from cascaded.wire.openai_chat import WireError
 
@@ -44,7 +45,6 @@ FAULT_STATUS = 500
 MAX_QUOTED_CHARS = 200
 MAX_BESIDE = 1024
 """Requests at once that need no place: questions about budgets, reservations, administration."""
-NS_PER_S = 1_000_000_000
 MAX_ARRIVING = 256
 """Bodies on their way at once; each may take up to the limit of memory."""
 

@@ -6,7 +6,8 @@ from bisect import insort
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-NS_PER_S = 1_000_000_000
+from cascaded.types.times import NS_PER_S
+
 Ending = Literal["entered", "full", "displaced", "late", "draining", "left"]
 """How a wait ended: with a place; with none, because the room was full at once, a better tier
 took the seat, the wait was too long, or the daemon stops; or the caller hung up."""

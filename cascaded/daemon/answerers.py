@@ -26,11 +26,11 @@ from cascaded.providers.embedded.provider import (
 )
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible, OpenAISpeech
 from cascaded.types.secret import Secret
+from cascaded.types.times import NS_PER_S
 
 EMBEDDED_FIRST_TOKEN_S = 300.0
 """A long prompt takes minutes on a busy machine without an accelerator."""
 EMBEDDED_TOTAL_S = 600.0
-NS_PER_S = 1_000_000_000
 
 
 def make_vocabularies(config: Config) -> Vocabularies:

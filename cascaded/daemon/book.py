@@ -18,9 +18,9 @@ from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
 from cascaded.types.decision import Refusal
 from cascaded.types.model import KINDS, LOCAL_REGION, Form, Kind, Ladder, Model, Price, Rung
+from cascaded.types.times import NS_PER_S
 
 MAX_UNDECLARED_MODELS = 1024
-NS_PER_S = 1_000_000_000
 PRICES = "prices.json.gz"
 
 FindPrice = Callable[[str, str], CatalogueEntry | None]

@@ -28,6 +28,7 @@ from cascaded.types.limits import BudgetLimit, Caller, CounterStatus, Limits, Sc
 from cascaded.types.overrides import GLOBAL_ID
 from cascaded.types.quotas import MAX_BUDGETS
 from cascaded.types.records import UsageRecord
+from cascaded.types.times import NS_PER_S
 
 MAX_CHARGES = 100_000
 """Half of the holds that a ledger keeps unresolved: calls must have room beside them."""
@@ -36,7 +37,6 @@ NUMBERS_SKIPPED = 1 << 20
 """Of holds, before the one that says what a crash has lost: the core's word."""
 MARKER = "gap"
 """The file that the journal marks a folder with."""
-NS_PER_S = 1_000_000_000
 ROLLING_DAYS: dict[Window, int] = {"rolling_day": 1, "rolling_week": 7, "rolling_month": 30}
 
 

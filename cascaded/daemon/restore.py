@@ -25,10 +25,10 @@ from cascaded.daemon.state import (
 from cascaded.state.backup import sync
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.errors import LedgerOpenError
+from cascaded.types.times import NS_PER_S
 
 PARTS = (*STORES, LEDGER)
 REPLACED = "replaced-"
-NS_PER_S = 1_000_000_000
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):

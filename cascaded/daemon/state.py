@@ -23,6 +23,7 @@ from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
+from cascaded.types.times import NS_PER_S
 
 LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
 OVERRIDES, KEYS = "overrides", "keys"
@@ -31,7 +32,6 @@ STORES = (*LOGS, PROFILES, OVERRIDES, KEYS)
 FLUSH_WITHIN_S = 10.0
 """What the logs get to write what they were told, before they are copied."""
 WATCH_EVERY_S = 1.0
-NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
 WRONG_CLOCKS = {
     "clock_behind_ns": "the clock was set back: calendar budgets wait until it has caught up",

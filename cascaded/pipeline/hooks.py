@@ -19,9 +19,9 @@ from cascaded.types.decision import Refusal
 from cascaded.types.errors import HookError
 from cascaded.types.hooks import Action, Advice, EnforcementContext, Point
 from cascaded.types.limits import Crossing, Receipt
+from cascaded.types.times import NS_PER_S
 
 T = TypeVar("T")
-NS_PER_S = 1_000_000_000
 DAY_NS = 86_400 * NS_PER_S
 MAX_REMEMBERED = 10_000
 """Answers that hold for a while; with one more all are forgotten."""

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cascaded.policy.outages import Breaker, State, Thresholds
 from cascaded.ports import Clock
 from cascaded.types.errors import ProviderError
+from cascaded.types.times import NS_PER_S
 
 OUTAGES = frozenset(
     {
@@ -19,7 +20,6 @@ OUTAGES = frozenset(
 """Faults of the provider itself. What it refuses (4xx) shows that it is alive."""
 UNASKED = "upstream_unavailable"
 """Nothing was sent, so nothing is known."""
-NS_PER_S = 1_000_000_000
 
 
 Tell = Callable[[str, State, float], None]

@@ -19,13 +19,13 @@ from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.result import Billing
 from cascaded.types.secret import Secret
+from cascaded.types.times import NS_PER_S
 from cascaded.wire.openai_chat import UpstreamSaidError, WireError
 from cascaded.wire.sse import SseError, SseReader
 
 MAX_ERROR_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_QUOTED_BYTES = 200
-NS_PER_S = 1_000_000_000
 _OK = 200
 _MULTIPLE_CHOICES = 300
 _BAD_REQUEST = 400

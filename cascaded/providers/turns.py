@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from cascaded.types.secret import HIDDEN, Secret
+from cascaded.types.times import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 REFUSED_REST_S = 300.0
 """How long a key rests that was refused: somebody must correct it."""
 BUSY_REST_S = 10.0

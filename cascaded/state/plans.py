@@ -15,9 +15,9 @@ from cascaded.types.ids import is_id
 from cascaded.types.money import MoneyError, parse_usd, to_usd
 from cascaded.types.plans import Plan, PlanRow
 from cascaded.types.profile import BudgetConfig, UserProfile
+from cascaded.types.times import NS_PER_S
 
 MEMOISED_USERS = 65_536
-NS_PER_S = 1_000_000_000
 RETRY_S = 1.0
 """First wait after a reading that failed; it doubles, up to the interval."""
 MAX_DOUBLINGS = 20

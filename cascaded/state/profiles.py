@@ -18,6 +18,7 @@ from cascaded.state.log_rows import MAX_PAGE
 from cascaded.state.shelf import Shelf
 from cascaded.types.kept import Expected, Kept
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.times import NS_PER_S
 
 CACHE_TTL_S = 300
 MAX_CACHED = 10_000
@@ -25,7 +26,6 @@ MAX_BULK = 10_000
 """Users that are created at once."""
 MAX_METADATA_BYTES = 8 * 1024
 USER, ORGANIZATION, WORKSPACE = b"u", b"o", b"w"
-NS_PER_S = 1_000_000_000
 
 Item = TypeVar("Item", UserProfile, OrganizationConfig, WorkspaceConfig)
 Owner = TypeVar("Owner", OrganizationConfig, WorkspaceConfig)

@@ -39,6 +39,7 @@ from cascaded.types.model import Kind
 from cascaded.types.records import AttemptRecord, Share, UsagePage, UsageRecord, UsageSummary
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
+from cascaded.types.times import NS_PER_S
 
 RETENTION_DAYS = 90
 MAX_TAGS = 32
@@ -51,7 +52,6 @@ TOP = 10
 SWEEP_RECORDS = 512
 KEYS_AT_ONCE = 1_024
 YIELD_EVERY = 4
-NS_PER_S = 1_000_000_000
 QUARTER_NS = 900 * NS_PER_S
 
 RECORD, BY_USER, TALLY, META = b"r", b"u", b"t", b"m"

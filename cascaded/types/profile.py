@@ -15,8 +15,9 @@ from msgspec import Meta
 from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.limits import Enforcement, Method
 from cascaded.types.money import parse_usd, to_usd
-from cascaded.types.quotas import NS_PER_S, UNSET, OwnQuotas, Quotas, merged
+from cascaded.types.quotas import UNSET, OwnQuotas, Quotas, merged
 from cascaded.types.tiers import TIER_PRESETS, Feature, TierConfig, matches
+from cascaded.types.times import NS_PER_S
 
 MAX_WORDS = 100
 """Entries of a list: roles, models, tags."""

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import msgspec
 
 from cascaded.types.limits import Enforcement, Method, Scope, Unit, Window
+from cascaded.types.times import NS_PER_S
 
 MAX_BUDGETS = 32
 """Money counters that one call may be charged to."""
 MAX_RATES = 16
 """Rates that one call may count against."""
-NS_PER_S = 1_000_000_000
 SECOND_NS = NS_PER_S
 MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS

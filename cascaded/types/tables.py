@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from cascaded.types.limits import Enforcement, Method
 from cascaded.types.money import parse_usd, to_usd
-from cascaded.types.quotas import NS_PER_S, Quotas, merged
+from cascaded.types.quotas import Quotas, merged
 from cascaded.types.tiers import TIER_PRESETS, SupportPriority, TierConfig
+from cascaded.types.times import NS_PER_S
 
 MAX_PATTERNS = 1024
 MAX_CUSTOM = 64

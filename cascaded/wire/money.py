@@ -15,10 +15,10 @@ from cascaded.types.limits import (
     Scope,
 )
 from cascaded.types.money import NANO_PER_USD
+from cascaded.types.times import NS_PER_S
 from cascaded.wire.native import Amount, Who, parse_amount, usd
 from cascaded.wire.openai_chat import ABSENT, WireError, explain_mistake
 
-NS_PER_S = 1_000_000_000
 HOLD_TTL_S = 3_600.0
 HOLD_TTL_MAX_S = 86_400.0
 SCOPES_MAX = 32

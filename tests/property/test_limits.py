@@ -18,7 +18,6 @@ from cascaded.types.quotas import (
     MAX_BUDGETS,
     MAX_RATES,
     MINUTE_NS,
-    NS_PER_S,
     RATE_FIELDS,
     OwnQuotas,
     Quotas,
@@ -28,6 +27,7 @@ from cascaded.types.quotas import (
     size,
 )
 from cascaded.types.tiers import TIER_PRESETS, TierConfig
+from cascaded.types.times import NS_PER_S
 
 nano_usd = st.integers(0, 2**40)
 counts = st.integers(1, 2**32 - 1)

@@ -32,7 +32,6 @@ from cascaded.types.quotas import (
     FOUNDATION,
     HOUR_NS,
     MINUTE_NS,
-    NS_PER_S,
     OwnQuotas,
     Quotas,
     ScopeQuotas,
@@ -41,6 +40,7 @@ from cascaded.types.quotas import (
     size,
 )
 from cascaded.types.tiers import CHEAP, TIER_PRESETS, TierConfig
+from cascaded.types.times import NS_PER_S
 
 USER = Caller(user_id="u")
 EVERYBODY = Caller(

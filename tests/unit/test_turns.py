@@ -5,8 +5,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascaded.providers.turns import NS_PER_S, Keys, Pace
+from cascaded.providers.turns import Keys, Pace
 from cascaded.types.secret import Secret
+from cascaded.types.times import NS_PER_S
 
 THREE = [Secret("sk-one"), Secret("sk-two"), Secret("sk-three")]
 

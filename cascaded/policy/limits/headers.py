@@ -6,7 +6,7 @@ from typing import get_args
 
 from cascaded.types.limits import LimitView, Unit
 from cascaded.types.money import format_usd
-from cascaded.types.quotas import NS_PER_S
+from cascaded.types.times import NS_PER_S
 
 BUDGET_REMAINING = "x-cascaded-budget-remaining"
 _MINUTE_S = 60

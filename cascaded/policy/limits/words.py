@@ -9,8 +9,9 @@ from cascaded.policy.limits.resolve import LimitBook, next_tier
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial, Scope, Unit, Window
 from cascaded.types.money import NANO_PER_USD, format_usd
-from cascaded.types.quotas import BUDGET_FIELDS, DAY_NS, HOUR_NS, MINUTE_NS, NS_PER_S
+from cascaded.types.quotas import BUDGET_FIELDS, DAY_NS, HOUR_NS, MINUTE_NS
 from cascaded.types.tiers import TierConfig
+from cascaded.types.times import NS_PER_S
 
 CENTS: Final = 2
 _NOUNS: dict[Scope, str] = {

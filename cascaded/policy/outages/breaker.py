@@ -9,11 +9,12 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.types.times import NS_PER_S
+
 State = Literal["closed", "open", "half_open"]
 
 MAX_REMEMBERED = 100
 """Calls that are looked back at: under load the window is shorter than its time."""
-NS_PER_S = 1_000_000_000
 
 
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):

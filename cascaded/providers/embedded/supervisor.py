@@ -9,8 +9,7 @@ import msgspec
 from cascaded.ports import Clock, Provider
 from cascaded.providers.embedded.process import Child, StartError
 from cascaded.types.errors import ProviderError
-
-_NS_PER_S = 1_000_000_000
+from cascaded.types.times import NS_PER_S
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +70,7 @@ class Supervisor:
         self.want()
         if self._turn is None:
             raise self._error("it was stopped")
-        pause_s = (self._retry_at_ns - self._clock.monotonic_ns()) / _NS_PER_S
+        pause_s = (self._retry_at_ns - self._clock.monotonic_ns()) / NS_PER_S
         if self._fault is not None and pause_s > self._patience.caller_wait_s:
             raise _again(self._fault, pause_s)
         # Shielded: one caller who gives up must not take the start from the others.
@@ -96,7 +95,7 @@ class Supervisor:
                 self._part.check()
                 self._fault = await self._live()
                 pause_s = self._pause_s()
-                self._retry_at_ns = self._clock.monotonic_ns() + int(pause_s * _NS_PER_S)
+                self._retry_at_ns = self._clock.monotonic_ns() + int(pause_s * NS_PER_S)
                 await self._clock.sleep(pause_s)
                 # Its calls have failed by now, so nobody is using the old client any more.
                 await self._hang_up()
@@ -114,7 +113,7 @@ class Supervisor:
             words = str(trouble)
         finally:
             self.pid = None
-        lived_s = (self._clock.monotonic_ns() - began_ns) / _NS_PER_S
+        lived_s = (self._clock.monotonic_ns() - began_ns) / NS_PER_S
         stable = self._fault is None and lived_s >= self._patience.stable_s
         self._failures = 1 if stable else self._failures + 1
         fault = self._error(words, self._pause_s())

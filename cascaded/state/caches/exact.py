@@ -21,6 +21,7 @@ from cascaded.state.log_rows import VERSION, body, unskipped
 from cascaded.state.write_behind import Report, WriteBehind
 from cascaded.types.errors import StoreError
 from cascaded.types.recalled import CacheFigures, Recalled
+from cascaded.types.times import NS_PER_S
 
 HEAD, VALUE, END = b"h", b"v", b"w"
 SUM_BYTES = 16
@@ -32,7 +33,6 @@ ROWS_AT_ONCE = 1_000
 VALUES_AT_ONCE = 64
 SWEPT_AT_ONCE = 1_000
 QUEUED = 4_096
-NS_PER_S = 1_000_000_000
 
 
 class Room(msgspec.Struct, frozen=True, kw_only=True):
