@@ -139,7 +139,7 @@ def _embedded(
                 uds=uds,
                 api_key=key,
                 # llama.cpp's server drops kept-alive connections after it has answered.
-                headers={"Connection": "close"},
+                keep_alive=False,
                 first_token_timeout_s=EMBEDDED_FIRST_TOKEN_S,
                 idle_timeout_s=EMBEDDED_FIRST_TOKEN_S,
                 total_timeout_s=EMBEDDED_TOTAL_S,

@@ -8,12 +8,11 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Protocol, TypeVar
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDictProxy
+from yarl import URL
 
-from cascaded.ports import Call, Clock, Progress, ProviderTraits
+from cascaded.ports import Call, Clock, ProviderTraits
+from cascaded.providers.lines import Answer, DialError, LineError, Lines, Target
 from cascaded.providers.turns import BUSY_REST_S, REFUSED_REST_S, Keys, Pace
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
@@ -54,21 +53,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 60.0
     total_timeout_s: float = 300.0
     max_connections: int = 100
+    keep_alive: bool = True
     max_response_bytes: int = 32 * 1024 * 1024
-
-
-class _Body(aiohttp.BytesPayload):
-    """A call's body; notes the moment from which it may have been received."""
-
-    def __init__(self, body: bytes, progress: Progress) -> None:
-        super().__init__(body, content_type="application/json")
-        self._progress = progress
-
-    async def write_with_length(
-        self, writer: AbstractStreamWriter, content_length: int | None
-    ) -> None:
-        self._progress.queued = False
-        await super().write_with_length(writer, content_length)
 
 
 class Ear(Protocol):
@@ -111,8 +97,7 @@ class HttpUpstream:
         self._clock = clock
         self._speech = speech
         self._base_url = endpoint.base_url.rstrip("/")
-        self._headers = {"Content-Type": "application/json", **endpoint.headers}
-        self._session: aiohttp.ClientSession | None = None
+        self._lines: Lines | None = None
         alone = (endpoint.api_key,) if endpoint.api_key else ()
         self._keys = Keys(endpoint.api_keys or alone)
         rate = endpoint.requests_per_second
@@ -126,16 +111,12 @@ class HttpUpstream:
             return
         patience = _Patience(self._endpoint, self._clock, stream=True)
         try:
-            response = await patience.wait(self._send(call, self._speech.path(call)))
-            try:
-                async with aclosing(self._chunks(response, patience)) as chunks:
+            answer = await patience.wait(self._send(call, self._speech.path(call)))
+            with answer:  # an early end hangs up
+                async with aclosing(self._chunks(answer, patience)) as chunks:
                     async for event in chunks:
                         yield event
-            finally:
-                # A response read to its end has already gone back to the pool; closing one
-                # that was not hangs up, which is what an early end means.
-                response.close()
-        except (aiohttp.ClientError, TimeoutError, OSError, WireError, SseError) as fault:
+        except (LineError, TimeoutError, WireError, SseError) as fault:
             raise self._explain(fault, unsent=call.progress.queued) from fault
 
     async def _plainly(self, call: Call, path: str, read: Callable[[bytes], T]) -> T:
@@ -143,19 +124,19 @@ class HttpUpstream:
         patience = _Patience(self._endpoint, self._clock, stream=False)
         try:
             return read(await patience.wait(self._whole(call, path)))
-        except (aiohttp.ClientError, TimeoutError, OSError, WireError) as fault:
+        except (LineError, TimeoutError, WireError) as fault:
             raise self._explain(fault, unsent=call.progress.queued) from fault
 
     async def close(self) -> None:
-        """Close the pool."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close the lines."""
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
 
-    async def _send(self, call: Call, path: str) -> aiohttp.ClientResponse:
+    async def _send(self, call: Call, path: str) -> Answer:
         """The head of the answer, its status checked."""
         try:
-            session = self._session or self._open()
+            lines = self._lines or self._open()
         except OSError as fault:
             words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
             raise self._error("upstream_connect", words, "not_billed") from None
@@ -163,18 +144,12 @@ class HttpUpstream:
         if self._pace is not None:
             await self._take_turn(self._pace, call)
         place = None if call.caller_key else self._keys.take(self._clock.monotonic_ns())
-        response = await session.post(
-            self._base_url + path,
-            data=_Body(msgspec.json.encode(call.fields), call.progress),
-            headers=self._headers_for(call, place),
-            proxy=self._endpoint.proxy,
-            allow_redirects=False,
-        )
-        if response.status != _OK:
-            async with response:
-                body = await response.content.read(MAX_ERROR_BYTES)
-                raise self._refused(response, body, place)
-        return response
+        body = msgspec.json.encode(call.fields)
+        answer = await lines.ask(path, self._headers_for(call, place), body, call.progress)
+        if answer.status != _OK:
+            with answer:
+                raise self._refused(answer, await _start(answer), place)
+        return answer
 
     async def _take_turn(self, pace: Pace, call: Call) -> None:
         """Wait until it may be asked, if that is within the time there is to answer."""
@@ -192,40 +167,36 @@ class HttpUpstream:
         if wait_ns:
             await self._clock.sleep(wait_ns / NS_PER_S)
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open(self) -> Lines:
+        """Raises `OSError` where its authorities cannot be read."""
         endpoint = self._endpoint
-        connector: aiohttp.BaseConnector
-        if endpoint.uds:
-            connector = aiohttp.UnixConnector(endpoint.uds, limit=endpoint.max_connections)
-        else:
-            trust = (
-                ssl.create_default_context(cafile=endpoint.ca_file) if endpoint.ca_file else True
-            )
-            connector = aiohttp.TCPConnector(limit=endpoint.max_connections, ssl=trust)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            # The deadlines are our own (`_Patience`); aiohttp keeps only the one for dialling.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=endpoint.connect_timeout_s),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+        url, proxy = URL(self._base_url), URL(endpoint.proxy) if endpoint.proxy else None
+        secured = "https" in (url.scheme, proxy and proxy.scheme)
+        target = Target(
+            url=url,
+            uds=endpoint.uds,
+            proxy=proxy,
+            trust=ssl.create_default_context(cafile=endpoint.ca_file) if secured else None,
+            connect_timeout_s=endpoint.connect_timeout_s,
+            most=endpoint.max_connections,
+            keep_alive=endpoint.keep_alive,
         )
-        return self._session
+        self._lines = Lines(target, {"Content-Type": "application/json", **endpoint.headers})
+        return self._lines
 
     def _headers_for(self, call: Call, place: int | None) -> Mapping[str, str]:
         key = call.caller_key if place is None else self._keys.reveal(place)
         told = self._speech.headers(call, key)
-        return {**self._headers, "X-Request-ID": call.request_id, **told}
+        return {"X-Request-ID": call.request_id, **told}
 
-    def _refused(
-        self, response: aiohttp.ClientResponse, body: bytes, place: int | None
-    ) -> ProviderError:
+    def _refused(self, answer: Answer, body: bytes, place: int | None) -> ProviderError:
         """What an error status says. `place`: of the key of ours that it was asked with."""
-        status = response.status
+        status = answer.status
         if status < _BAD_REQUEST:
             kind = "a redirect" if status >= _MULTIPLE_CHOICES else f"status {status}"
             return self._error("upstream_garbage", f"answered with {kind}", "unknown", status)
         billed = status >= _SERVER_ERROR and self.traits.bills_on_5xx
-        pause_s = _retry_after(response.headers, self._clock)
+        pause_s = _retry_after(answer.headers, self._clock)
         another = place is not None and self._another_key(place, status, pause_s)
         return ProviderError(
             _code_of(status),
@@ -252,22 +223,20 @@ class HttpUpstream:
         limit = self._endpoint.max_response_bytes
         parts: list[bytes] = []
         size = 0
-        async with await self._send(call, path) as response:
-            while part := await response.content.readany():
+        with await self._send(call, path) as answer:
+            while part := await answer.read():
                 parts.append(part)
                 size += len(part)
                 if size > limit:
                     raise WireError(f"its answer is longer than {limit} bytes")
         return b"".join(parts)
 
-    async def _chunks(
-        self, response: aiohttp.ClientResponse, patience: "_Patience"
-    ) -> AsyncGenerator[Event]:
+    async def _chunks(self, answer: Answer, patience: "_Patience") -> AsyncGenerator[Event]:
         reader, ear = SseReader(), self._speech.ear()
         limit = self._endpoint.max_response_bytes
         size = 0
         finished = False
-        while part := await patience.wait(response.content.readany()):
+        while part := await patience.wait(answer.read()):
             size += len(part)
             if size > limit:
                 raise WireError(f"its answer is longer than {limit} bytes")
@@ -294,10 +263,8 @@ class HttpUpstream:
         """The transport's fault in our words. Unbilled only where nothing can have been sent."""
         billing: Billing = "not_billed" if unsent else "unknown"
         match fault:
-            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            case DialError():
                 return self._error("upstream_connect", f"cannot be reached: {fault}", "not_billed")
-            case aiohttp.ClientConnectionResetError():  # before anything could be written
-                return self._error("upstream_reset", f"closed the line: {fault}", "not_billed")
             case TimeoutError():
                 return self._error("upstream_timeout", str(fault) or "timed out", billing)
             case UpstreamSaidError():
@@ -305,8 +272,15 @@ class HttpUpstream:
             case WireError() | SseError():
                 return self._error("upstream_garbage", f"sent nonsense: {fault}", billing)
             case _:
-                what = f"broke the connection: {str(fault) or type(fault).__name__}"
-                return self._error("upstream_reset", what, billing)
+                return self._error("upstream_reset", f"broke the connection: {fault}", billing)
+
+
+async def _start(answer: Answer) -> bytes:
+    """The beginning of its body, all that is read of an error's."""
+    body = b""
+    while len(body) < MAX_ERROR_BYTES and (part := await answer.read()):
+        body += part
+    return body[:MAX_ERROR_BYTES]
 
 
 class _Patience:
@@ -337,9 +311,7 @@ class _Patience:
         try:
             async with asyncio.timeout(seconds):
                 return await piece
-        except TimeoutError as late:
-            if isinstance(late, aiohttp.ClientError):
-                raise
+        except TimeoutError:
             raise TimeoutError(f"gave no answer within its {limit}") from None
 
 
@@ -372,7 +344,7 @@ def _message_of(body: bytes) -> str:
         return body[:MAX_QUOTED_BYTES].decode(errors="replace")
 
 
-def _retry_after(headers: CIMultiDictProxy[str], clock: Clock) -> float | None:
+def _retry_after(headers: Mapping[str, str], clock: Clock) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `retry-after` (seconds or an HTTP date)."""
     text = headers.get("retry-after-ms")
     scale = 1e-3
