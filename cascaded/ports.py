@@ -1,7 +1,16 @@
 """What the floors need of the world, as protocols. Only the composition root (`daemon/`) knows who
 fills them."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -325,14 +334,9 @@ class Sink(Protocol):
         ...
 
 
-class Store(Protocol):
-    """Ordered bytes: keys sort as bytes do. Thread-safe; every method is short and blocks on
-    the disk. Raises `StoreError`, and nothing else, when the disk or the store's bound says no;
-    what was written before stays readable."""
-
-    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
-        """Write all or none; on disk when it returns. An existing key is replaced."""
-        ...
+class Rows(Protocol):
+    """Ordered bytes to read: keys sort as bytes do. Thread-safe; every method is short and blocks
+    on the disk. Raises `StoreError`, and nothing else, when the disk says no."""
 
     def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """The values at one moment, in the order of the keys; `None` where there is none."""
@@ -342,6 +346,15 @@ class Store(Protocol):
         self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """The first `limit` pairs with `start <= key < end`; from the end, if `reverse`."""
+        ...
+
+
+class Store(Rows, Protocol):
+    """The same to read and write. `StoreError` also when the store's bound says no; what was
+    written before stays readable."""
+
+    def put_many(self, items: Iterable[tuple[bytes, bytes]]) -> None:
+        """Write all or none; on disk when it returns. An existing key is replaced."""
         ...
 
     def delete_many(self, keys: Iterable[bytes]) -> int:
@@ -362,6 +375,24 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Give everything back; later calls raise `StoreError`."""
+        ...
+
+
+class Report(msgspec.Struct, frozen=True):
+    """An answer that comes in pieces."""
+
+    head: Mapping[str, object]
+    """What is known before the rest is."""
+    pieces: AsyncIterator[bytes]
+    """Raises `AnalystError` where it breaks off."""
+
+
+class Analyst(Protocol):
+    """Answers questions about what is remembered, outside of this process."""
+
+    def ask(self, errand: bytes) -> AbstractAsyncContextManager[Report]:
+        """The answer to an errand, which is given up when the context ends before it does. Raises
+        `AnalystError`, and `BusyError` when too many are asked at once."""
         ...
 
 

@@ -80,19 +80,8 @@ class LmdbStore:
         self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """See `ports.Store.scan`."""
-        found: list[tuple[bytes, bytes]] = []
-        if limit <= 0 or start >= end:
-            return found
         with self._reading() as transaction, transaction.cursor() as cursor:
-            if reverse:
-                here = cursor.prev() if cursor.set_range(end) else cursor.last()
-                move = cursor.prev
-            else:
-                here, move = cursor.set_range(start), cursor.next
-            while here and len(found) < limit and start <= cursor.key() < end:
-                found.append(cursor.item())
-                here = move()
-        return found
+            return _scanned(cursor, start, end, limit, reverse)
 
     def delete_many(self, keys: Iterable[bytes]) -> int:
         """See `ports.Store.delete_many`."""
@@ -237,6 +226,71 @@ class LmdbStore:
             raise
         except (lmdb.Error, OSError) as error:
             raise StoreError(f"cannot {verb} {self._folder}: {error}") from error
+
+
+class LmdbReader:
+    """See `ports.Rows`: a folder that another process goes on writing to.
+
+    Every look is a transaction of its own: one that stayed open would keep the pages of all that
+    the writer replaces. One in a process, and never in the one that writes: LMDB's own locks break
+    when a process opens it twice. Raises `StoreError` where there is nothing to open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with self._translated():
+            self._environment = lmdb.Environment(
+                str(folder),
+                map_size=MAX_BYTES + DELETE_RESERVE_BYTES,  # of addresses: it never has to move
+                readonly=True,
+                create=False,
+                readahead=False,
+            )
+
+    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """See `ports.Rows.get_many`."""
+        with self._translated(), self._environment.begin() as transaction:
+            return [transaction.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """See `ports.Rows.scan`."""
+        with (
+            self._translated(),
+            self._environment.begin() as transaction,
+            transaction.cursor() as cursor,
+        ):
+            return _scanned(cursor, start, end, limit, reverse)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._environment.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (lmdb.Error, OSError) as error:
+            raise StoreError(f"cannot read {self._folder}: {error}") from error
+
+
+def _scanned(
+    cursor: "lmdb.Cursor[bytes]", start: bytes, end: bytes, limit: int, reverse: bool
+) -> list[tuple[bytes, bytes]]:
+    """The first `limit` pairs with `start <= key < end`; from the end, if `reverse`."""
+    found: list[tuple[bytes, bytes]] = []
+    if start >= end:
+        return found
+    if reverse:
+        here = cursor.prev() if cursor.set_range(end) else cursor.last()
+        move = cursor.prev
+    else:
+        here, move = cursor.set_range(start), cursor.next
+    while here and len(found) < limit and start <= cursor.key() < end:
+        found.append(cursor.item())
+        here = move()
+    return found
 
 
 def read_through(folder: Path) -> int:

@@ -20,6 +20,7 @@ from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.errors import Refuse, error_response
+from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
@@ -107,6 +108,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     terms: Terms
     keys: Keys
     records: Records
+    insight: Insight
     people: People
     upkeep: Upkeep
     caches: Caches

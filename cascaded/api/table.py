@@ -78,6 +78,7 @@ from cascaded.client.results import (
     Receipt,
     Summary,
 )
+from cascaded.types.insight import ExportFormat
 from cascaded.types.limits import Scope
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.wire.keys import IssueRequest
@@ -101,6 +102,21 @@ def _document() -> bytes:
 _IF_VERSION = (
     Query("If-Match", "The version that is changed, or * for whatever is there."),
     Query("If-None-Match", "* where nothing may be there yet."),
+)
+_FILTER = (
+    Query("since", "From this day or time on, in ISO 8601."),
+    Query("until", "Up to this one, without it."),
+    Query("user_id", "Only this user's."),
+    Query("organization_id", "Only this organisation's."),
+    Query("workspace_id", "Only this workspace's."),
+    Query("team_id", "Only this team's."),
+    Query("tier", "Only this tier's."),
+    Query("model", "Only calls that asked for this model, or tried it."),
+    Query("provider", "Only calls that this provider was asked for."),
+    Query("feature", "Only calls with this tag, as `name=value`."),
+    Query("domain", "Only of this topic domain."),
+    Query("status", "`ok`, or the code of a refusal."),
+    Query("imported", "Only what was imported; or only what was not.", bool),
 )
 _KEEP = (*CALL, "version_conflict", "version_required", "profiles_full", "profiles_unavailable")
 
@@ -539,6 +555,16 @@ ROUTES: tuple[Route, ...] = (
         serve=lambda now: now.records.audit,
         parameters=_PAGE,
         answer=AuditPage,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/export",
+        who="administrators",
+        does="Usage records, streamed, the oldest first. `focus` is FOCUS 1.2 as CSV.",
+        serve=lambda now: now.insight.export,
+        parameters=(Query("format", "In which form.", ExportFormat), *_FILTER),
+        media="application/x-ndjson",
         errors=(*CALL, "records_unavailable"),
     ),
     Route(

@@ -24,6 +24,7 @@ COMMANDS = {
     "keys": "cascaded.cli.keys:keys",
     "users": "cascaded.cli.users:users",
     "audit": "cascaded.cli.records:audit",
+    "export": "cascaded.cli.export:export",
     "reload": "cascaded.cli.reload:reload",
     "state": "cascaded.cli.state:state",
     "cache": "cascaded.cli.cache:cache",

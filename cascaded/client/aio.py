@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from cascaded.client import calls, sdk
 from cascaded.client.answers import Chunks, Head, api_error, refused, result
-from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
+from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records, StreamMode
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
     DIAL_AGAIN_S,
@@ -27,6 +27,7 @@ from cascaded.client.connection import (
     where,
 )
 from cascaded.client.errors import ProtocolError
+from cascaded.client.exports import AsyncExport
 from cascaded.client.results import CascadeStreamChunk, Held, Receipt
 
 if TYPE_CHECKING:
@@ -200,6 +201,23 @@ class AsyncClient:
             if hold.receipt is None:
                 await hold.settle(None)
 
+    @asynccontextmanager
+    async def export(
+        self, form: ExportForm = "jsonl", **records: Unpack[Records]
+    ) -> AsyncIterator[AsyncExport]:
+        """Usage records, the oldest first; leaving the block early hangs up. Administrators.
+
+        `async with client.export("csv") as export: async for piece in export: …`, or
+        `async for row in export.rows()` of JSON lines.
+        """
+        call = calls.export(form, **records)
+        async with self._exchange(call) as (connection, head):
+            if refused(call, head):
+                with answering():
+                    body = await self._whole(connection)
+                raise api_error(head, body)
+            yield AsyncExport(head, self._pieces(connection))
+
     def openai(self, **options: Any) -> "AsyncOpenAI":
         """The official OpenAI SDK's client for asyncio, over this socket. `options` are its own.
 
@@ -297,6 +315,10 @@ class AsyncClient:
         while (piece := connection.http.piece()) is None:
             await self._hear(connection)
         return piece
+
+    async def _pieces(self, connection: Connection) -> AsyncIterator[bytes]:
+        while piece := await self._piece(connection):
+            yield piece
 
     async def _whole(self, connection: Connection) -> bytes:
         body = bytearray()

@@ -106,6 +106,31 @@ class Asked(TypedDict, total=False):
     """Further chat-completions members: `temperature`, `tools`, `response_format` …"""
 
 
+ExportForm = Literal["jsonl", "json", "csv", "focus"]
+
+
+class Records(TypedDict, total=False):
+    """Which records are meant."""
+
+    since: str
+    """A day or a time in ISO 8601; in UTC unless it says otherwise."""
+    until: str
+    """Not included."""
+    user_id: str
+    organization_id: str
+    workspace_id: str
+    team_id: str
+    tier: str
+    model: str
+    """Asked for, or tried."""
+    provider: str
+    feature: str
+    """A tag, as `name=value`."""
+    domain: str
+    status: str
+    imported: bool
+
+
 # --- the calls -----------------------------------------------------------------------------------
 
 
@@ -185,6 +210,12 @@ def audit(*, limit: int | None = None, after: str | None = None) -> Call[AuditPa
     At most `limit` of them; `after` is the page's before, to read on.
     """
     return _get("/audit", _json(AuditPage), limit=limit, after=after)
+
+
+def export(form: ExportForm = "jsonl", **records: Unpack[Records]) -> Call[bytes]:
+    """Usage records in pieces of a file, the oldest first. Administrators."""
+    words = {name: _word(value) for name, value in records.items() if value is not None}
+    return _get("/export", bytes, answers=(), format=form, **words)
 
 
 def backup(folder: str) -> Call[Backup]:
@@ -463,6 +494,11 @@ def _get(
 
         route = f"{route}?{urlencode(said)}"
     return Call(method="GET", path=route, read=read, repeatable=True, answers=answers)
+
+
+def _word(value: object) -> str:
+    """As an address says it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _put(route: str, read: Callable[[bytes], T], body: Mapping[str, object]) -> Call[T]:

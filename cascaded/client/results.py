@@ -303,6 +303,63 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     top_features: tuple[Share, ...] = ()
 
 
+class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished request, as exports tell it. Money is US dollars."""
+
+    request_id: str
+    at: str
+    """When it ended: ISO 8601, UTC, to the nanosecond."""
+    status: str
+    """`ok`, the code of a refusal, or `adjusted`: what a bill has told later of a call."""
+    model: str
+    """As asked."""
+    cost: Decimal
+    unknown_cost: Decimal
+    """Part of the cost that nobody knows the bill of."""
+    cost_saved: Decimal
+    input_tokens: int
+    output_tokens: int
+    model_used: str | None = None
+    user_id: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    run_id: str | None = None
+    tier: str | None = None
+    tags: dict[str, str] = {}
+    ladder: str | None = None
+    domain: str | None = None
+    complexity: str | None = None
+    quality_score: float | None = None
+    flagged: bool = False
+    cache: str | None = None
+    latency_ms: float = 0.0
+    overhead_ms: float = 0.0
+    kind: str = "chat"
+    stream: bool = False
+    scope: str | None = None
+    principal: str = ""
+    hold: int | None = None
+    imported: bool = False
+    reasons: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    attempts: tuple["UsageAttempt", ...] = ()
+
+
+class UsageAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One call to a provider, as exports tell it."""
+
+    model: str
+    provider: str
+    billing: str
+    cost: Decimal
+    input_tokens: int = 0
+    output_tokens: int = 0
+    accepted: bool = False
+    error: str | None = None
+    rung: int = 0
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One decision about money or access."""
 

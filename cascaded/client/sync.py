@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from cascaded.client import calls, sdk
 from cascaded.client.answers import Chunks, Head, api_error, refused, result
-from cascaded.client.calls import Amount, Asked, Call, Query, StreamMode
+from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records, StreamMode
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
     DIAL_AGAIN_S,
@@ -23,6 +23,7 @@ from cascaded.client.connection import (
     where,
 )
 from cascaded.client.errors import ProtocolError
+from cascaded.client.exports import Export
 from cascaded.client.results import CascadeStreamChunk, Held, Receipt
 
 if TYPE_CHECKING:
@@ -180,6 +181,21 @@ class Client:
         finally:
             if hold.receipt is None:
                 hold.settle(None)
+
+    @contextmanager
+    def export(self, form: ExportForm = "jsonl", **records: Unpack[Records]) -> Iterator[Export]:
+        """Usage records, the oldest first; leaving the block early hangs up. Administrators.
+
+        `with client.export("csv", since="2026-11-01") as export: file.writelines(export)`, or
+        `for row in export.rows()` of JSON lines.
+        """
+        call = calls.export(form, **records)
+        with self._exchange(call) as (connection, head):
+            if refused(call, head):
+                with answering():
+                    body = _whole(connection)
+                raise api_error(head, body)
+            yield Export(head, _pieces(connection))
 
     def openai(self, **options: Any) -> "OpenAI":
         """The official OpenAI SDK's client, over this socket. `options` are its own.

@@ -15,6 +15,7 @@ from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
+from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
@@ -123,6 +124,13 @@ def make_generation(
             hand_on=ground.sinks.hand_on,
             clock=ground.clock,
             offload=ground.offload,
+        ),
+        insight=Insight(
+            ask=ground.ask,
+            usage=ground.usage,
+            hand_on=ground.sinks.hand_on,
+            clock=ground.clock,
+            log_fault=ground.log.fault,
         ),
         people=People(
             profiles=ground.profiles,

@@ -2,11 +2,13 @@
 ledger, the records, the metrics, and who waits."""
 
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
+from cascaded.adapters.analysts import Analysts
 from cascaded.adapters.deferred import DeferredSinks
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.offload import ThreadOffload
@@ -20,6 +22,7 @@ from cascaded.daemon.cache import open_cache, watch_cache
 from cascaded.daemon.state import (
     KEYS,
     LEDGER,
+    LOGS,
     OVERRIDES,
     PROFILES,
     copy_ledger,
@@ -28,9 +31,10 @@ from cascaded.daemon.state import (
     open_overrides,
     open_profiles,
     open_records,
+    state_folder,
 )
 from cascaded.pipeline.flights import Flights
-from cascaded.ports import Clock
+from cascaded.ports import Clock, Report
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
 from cascaded.state.caches.exact import ExactCache
@@ -39,6 +43,12 @@ from cascaded.state.ledger import DurableLedger
 from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
+from cascaded.types.insight import Errand, Question
+
+ANALYST = Path(__file__).with_name("analyst.py")
+"""What answers long questions, run in a process of its own."""
+MAX_ANALYSTS = 2
+MAX_QUESTIONS_WAITING = 16
 
 
 class Ground(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +77,12 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileManager
     cache: ExactCache
     flights: Flights
+    analysts: Analysts
+    usage_folder: Path
+
+    def ask(self, question: Question) -> AbstractAsyncContextManager[Report]:
+        """What a process of its own finds in the usage log. See `ports.Analyst`."""
+        return self.analysts.ask(msgspec.json.encode(Errand(str(self.usage_folder), question)))
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The metrics, with every call that has ended."""
@@ -128,4 +144,6 @@ async def open_ground(
         profiles=profiles,
         cache=cache,
         flights=Flights(),
+        analysts=Analysts(ANALYST, at_once=MAX_ANALYSTS, waiting=MAX_QUESTIONS_WAITING),
+        usage_folder=state_folder(config.ledger) / LOGS[0],
     )

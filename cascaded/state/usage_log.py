@@ -1,61 +1,58 @@
 """The usage log: one record for every finished request, and totals to sum it up quickly.
 
-Keys, all numbers big-endian so that bytes sort as they do:
-`r` time sequence → the record; `u` user time sequence → nothing, to list one user's records;
-`t` quarter-hour user → what was used in it (every time zone's midnight falls on a quarter-hour);
-`m` → the next sequence number. A user is the hash of their id; the hash of everybody is zeros.
-A batch writes all of its keys at once, so that they always agree.
+`usage_reader` says how it is laid out. A batch writes all of its keys at once, so that they always
+agree.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from datetime import UTC, datetime, timedelta, tzinfo
-from hashlib import blake2b
 from time import sleep
 
 import msgspec
+from msgspec.structs import replace
 
 from cascaded.ports import Clock, Store
 from cascaded.state.log_rows import (
     DAY_NS,
-    MAX_NS,
     MAX_TEXT,
-    PLACE_BYTES,
     VERSION,
     body,
-    checked_limit,
-    narrowed,
-    place_after,
     place_of,
     text_of,
     text_or_none,
+    time_of,
     unskipped,
+)
+from cascaded.state.usage_reader import (
+    BY_USER,
+    EVERYBODY,
+    IMPORTED,
+    META,
+    RECORD,
+    TALLY,
+    TOTAL,
+    Tally,
+    UsageReader,
+    add_name,
+    decode_record,
+    decode_tally,
+    quarter_of,
+    subject_of,
 )
 from cascaded.state.write_behind import Report, WriteBehind
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.model import Kind
-from cascaded.types.records import AttemptRecord, Share, UsagePage, UsageRecord, UsageSummary
+from cascaded.types.records import AttemptRecord, Imported, UsageRecord, features
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.types.times import NS_PER_S
 
 RETENTION_DAYS = 90
 MAX_TAGS = 32
-MAX_NAMES = 64
-"""Models or tags told apart in one quarter-hour of one user; more share `OTHER`."""
-MAX_NAMES_TOTAL = 4_096
-"""Of a summary."""
-OTHER = "(other)"
-TOP = 10
 SWEEP_RECORDS = 512
-KEYS_AT_ONCE = 1_024
 YIELD_EVERY = 4
-QUARTER_NS = 900 * NS_PER_S
-
-RECORD, BY_USER, TALLY, META = b"r", b"u", b"t", b"m"
-EVERYBODY = bytes(PLACE_BYTES)
 NOBODY = Caller(user_id="")
 
 
@@ -86,31 +83,10 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
 
 
-class _Tally(msgspec.Struct, array_like=True):
-    """What was used in some time; models and tags as (nano-dollars, requests)."""
-
-    requests: int = 0
-    cost_nano_usd: int = 0
-    saved_nano_usd: int = 0
-    models: dict[str, tuple[int, int]] = {}
-    tags: dict[str, tuple[int, int]] = {}
-
-    def add(self, other: "_Tally") -> None:
-        """Count another one in."""
-        self.requests += other.requests
-        self.cost_nano_usd += other.cost_nano_usd
-        self.saved_nano_usd += other.saved_nano_usd
-        for names, more in ((self.models, other.models), (self.tags, other.tags)):
-            for name, (cost, requests) in more.items():
-                _add(names, name, cost, requests, MAX_NAMES_TOTAL)
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode_record = msgspec.msgpack.Decoder(UsageRecord).decode
-_decode_tally = msgspec.msgpack.Decoder(_Tally).decode
 
 
-class UsageLog:
+class UsageLog(UsageReader):
     """A `ports.Sink`. Records are on disk a moment after they are made; `flushed` waits for it.
 
     Raises `StoreError` where the store cannot be read at the start.
@@ -124,7 +100,9 @@ class UsageLog:
         report: Report,
         retention_days: int = RETENTION_DAYS,
     ) -> None:
+        super().__init__(store)
         self._store = store
+        self._writing = threading.Lock()
         self._wall_ns = clock.wall_ns
         self._trusted_ns = unskipped(clock)
         self._retention_ns = retention_days * DAY_NS
@@ -183,49 +161,6 @@ class UsageLog:
         """Write what waits. The store stays open."""
         self._writer.close()
 
-    def query(
-        self,
-        since_ns: int = 0,
-        until_ns: int = MAX_NS,
-        *,
-        user_id: str | None = None,
-        limit: int = 100,
-        after: str | None = None,
-        newest_first: bool = False,
-    ) -> UsagePage:
-        """Records with `since <= time < until`, at most `limit` (1 to `MAX_PAGE`), going on from
-        the cursor `after`. Reads the disk: not for the event loop. Raises `ValueError` for a
-        limit or cursor that is none, and `StoreError`."""
-        low, high = narrowed(
-            place_of(since_ns), place_of(until_ns), place_after(after), newest_first
-        )
-        places, values = self._found(user_id, low, high, checked_limit(limit), newest_first)
-        records = tuple(_decode_record(body(value)) for value in values)
-        return UsagePage(records, places[-1].hex() if len(places) == limit else None)
-
-    def summary(
-        self, user_id: str | None, now_ns: int, zone: tzinfo = UTC, *, top: int = TOP
-    ) -> UsageSummary:
-        """What the user (everybody, for `None`) used today, this week and this month of `zone`.
-        Reads the disk: a few milliseconds. Raises `StoreError`."""
-        day_ns, week_ns, month_ns = _starts(now_ns, zone)
-        today, week, month = _Tally(), _Tally(), _Tally()
-        for at_ns, tally in self._tallies(user_id, min(week_ns, month_ns), now_ns):
-            for total, start_ns in ((today, day_ns), (week, week_ns), (month, month_ns)):
-                if at_ns >= start_ns:
-                    total.add(tally)
-        return UsageSummary(
-            user_id=user_id,
-            today_nano_usd=today.cost_nano_usd,
-            week_nano_usd=week.cost_nano_usd,
-            month_nano_usd=month.cost_nano_usd,
-            month_saved_nano_usd=month.saved_nano_usd,
-            requests_today=today.requests,
-            requests_month=month.requests,
-            top_models=_top(month.models, top),
-            top_tags=_top(month.tags, top),
-        )
-
     def sweep(self) -> bool:
         """Forget a few records that are older than the retention; whether there are more.
         The log's thread calls it; calling it besides does no harm. Raises `StoreError`."""
@@ -236,7 +171,7 @@ class UsageLog:
         old = self._store.scan(RECORD, RECORD + end, SWEEP_RECORDS)
         if old:
             self._store.delete_many(_keys_of(old))
-        quarter = TALLY + _quarter(cutoff_ns)
+        quarter = TALLY + quarter_of(cutoff_ns)
         if not self._store.scan(TALLY, quarter, 1):  # a look costs less than a transaction
             return len(old) == SWEEP_RECORDS
         tallies = self._store.delete_range(TALLY, quarter, SWEEP_RECORDS)
@@ -244,51 +179,56 @@ class UsageLog:
 
     def _write(self, batch: Sequence[_Finished]) -> None:
         """One batch, with its index and totals, in one transaction. On the log's thread."""
+        with self._writing:
+            self._append(map(_record, batch))
+
+    def bring_in(self, records: Sequence[UsageRecord]) -> Imported:
+        """Append history that another log has exported, once: by the requests' ids. What is older
+        than the retention is left out. Not for the event loop. Raises `StoreError`."""
+        oldest_ns = self._trusted_ns() - self._retention_ns
+        fresh = [record for record in records if record.at_ns >= oldest_ns]
+        with self._writing:
+            new = {
+                record.request_id: replace(record, imported=True, hold=None)
+                for record in self._unknown(fresh)
+            }
+            self._append(new.values())
+        return Imported(
+            added=len(new), known=len(fresh) - len(new), too_old=len(records) - len(fresh)
+        )
+
+    def _unknown(self, records: Sequence[UsageRecord]) -> Iterable[UsageRecord]:
+        """Those of them that this log has neither recorded nor brought in."""
+        brought = self._store.get_many(_imported(record) for record in records)
+        for record, place in zip(records, brought, strict=True):
+            start, end = time_of(record.at_ns), time_of(record.at_ns + 1)
+            own = self._store.scan(RECORD + start, RECORD + end, SWEEP_RECORDS)
+            ids = {decode_record(body(value)).request_id for _, value in own}
+            if place is None and record.request_id not in ids:
+                yield record
+
+    def _append(self, records: Iterable[UsageRecord]) -> None:
         items: list[tuple[bytes, bytes]] = []
-        tallies: dict[bytes, _Tally] = {}
-        for sequence, finished in enumerate(batch, self._sequence):
-            record = _record(finished)
-            place = place_of(record.at_ns, sequence)
+        tallies: dict[bytes, Tally] = {}
+        sequence = self._sequence
+        for sequence, record in enumerate(records, self._sequence + 1):
+            place = place_of(record.at_ns, sequence - 1)
             items.append((RECORD + place, VERSION + _encode(record)))
             if record.user_id is not None:
-                items.append((BY_USER + _user(record.user_id) + place, VERSION))
+                items.append((BY_USER + subject_of("user", record.user_id) + place, VERSION))
+            if record.imported:
+                items.append((_imported(record), VERSION + place))
             _count(tallies, record)
             if sequence % YIELD_EVERY == 0:
                 sleep(0)  # give the event loop its turn: it waits for us up to 5 ms otherwise
         known = self._store.get_many(tallies)
         for (key, tally), before in zip(tallies.items(), known, strict=True):
             if before is not None:
-                tally.add(_decode_tally(body(before)))
+                tally.add(decode_tally(body(before)))
             items.append((key, VERSION + _encode(tally)))
-        following = self._sequence + len(batch)
-        items.append((META, VERSION + following.to_bytes(8, "big")))
+        items.append((META, VERSION + sequence.to_bytes(8, "big")))
         self._store.put_many(items)
-        self._sequence = following
-
-    def _found(
-        self, user_id: str | None, low: bytes, high: bytes, limit: int, newest_first: bool
-    ) -> tuple[list[bytes], list[bytes]]:
-        """The places of at most `limit` records between two places, and the stored records."""
-        if user_id is None:
-            rows = self._store.scan(RECORD + low, RECORD + high, limit, reverse=newest_first)
-            return [key[1:] for key, _ in rows], [value for _, value in rows]
-        prefix = BY_USER + _user(user_id)
-        rows = self._store.scan(prefix + low, prefix + high, limit, reverse=newest_first)
-        places = [key[-PLACE_BYTES:] for key, _ in rows]
-        values = self._store.get_many(RECORD + place for place in places)
-        return places, [value for value in values if value is not None]  # swept in between
-
-    def _tallies(
-        self, user_id: str | None, since_ns: int, until_ns: int
-    ) -> Iterator[tuple[int, _Tally]]:
-        user = EVERYBODY if user_id is None else _user(user_id)
-        times = range(since_ns - since_ns % QUARTER_NS, until_ns + 1, QUARTER_NS)
-        for first in range(0, len(times), KEYS_AT_ONCE):
-            some = times[first : first + KEYS_AT_ONCE]
-            values = self._store.get_many(TALLY + _quarter(at_ns) + user for at_ns in some)
-            for at_ns, value in zip(some, values, strict=True):
-                if value is not None:
-                    yield at_ns, _decode_tally(body(value))
+        self._sequence = sequence
 
 
 def _record(finished: _Finished) -> UsageRecord:
@@ -363,38 +303,35 @@ def _attempt(attempt: Attempt) -> AttemptRecord:
     )
 
 
-def _count(tallies: dict[bytes, _Tally], record: UsageRecord) -> None:
-    """Add a record to its quarter-hour: everybody's and its user's."""
+def _count(tallies: dict[bytes, Tally], record: UsageRecord) -> None:
+    """Add a record to its quarter-hour and to the totals: everybody's and its owners'."""
     models: dict[str, int] = {}
     for attempt in record.attempts:
         models[attempt.model] = models.get(attempt.model, 0) + attempt.cost_nano_usd
-    tags = [f"{name}={value}" for name, value in record.tags.items()]
-    users = [EVERYBODY] if record.user_id is None else [EVERYBODY, _user(record.user_id)]
-    for user in users:
-        tally = tallies.setdefault(TALLY + _quarter(record.at_ns) + user, _Tally())
-        tally.requests += 1
-        tally.cost_nano_usd += record.cost_nano_usd
-        tally.saved_nano_usd += record.saved_nano_usd
+    tags, quarter = features(record), TALLY + quarter_of(record.at_ns)
+    for subject in _subjects(record):
+        for key in (quarter + subject, TOTAL + subject):
+            tally = tallies.setdefault(key, Tally())
+            tally.requests += 1
+            tally.cost_nano_usd += record.cost_nano_usd
+            tally.saved_nano_usd += record.saved_nano_usd
+        tally = tallies[quarter + subject]
         for model, cost in models.items():
-            _add(tally.models, model, cost, 1)
+            add_name(tally.models, model, cost, 1)
         for tag in tags:
-            _add(tally.tags, tag, record.cost_nano_usd, 1)
+            add_name(tally.tags, tag, record.cost_nano_usd, 1)
 
 
-def _add(
-    names: dict[str, tuple[int, int]], name: str, cost: int, requests: int, most: int = MAX_NAMES
-) -> None:
-    """Count under the name, or under `OTHER` when as many are told apart as may be."""
-    if name not in names and len(names) >= most:
-        name = OTHER
-    cost_before, requests_before = names.get(name, (0, 0))
-    names[name] = (cost_before + cost, requests_before + requests)
-
-
-def _top(names: Mapping[str, tuple[int, int]], top: int) -> tuple[Share, ...]:
-    shares = [Share(name, cost, requests) for name, (cost, requests) in names.items()]
-    shares.sort(key=lambda share: (-share.cost_nano_usd, -share.requests, share.name))
-    return tuple(shares[:top])
+def _subjects(record: UsageRecord) -> list[bytes]:
+    """Whose use it is."""
+    found = [EVERYBODY]
+    if record.user_id is not None:
+        found.append(subject_of("user", record.user_id))
+    if record.organization_id is not None:
+        found.append(subject_of("organization", record.organization_id))
+    if record.workspace_id is not None:
+        found.append(subject_of("workspace", record.workspace_id))
+    return found
 
 
 def _keys_of(rows: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
@@ -403,22 +340,14 @@ def _keys_of(rows: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     for key, value in rows:
         keys.append(key)
         try:
-            user_id = _decode_record(body(value)).user_id
+            record = decode_record(body(value))
         except (StoreError, msgspec.DecodeError):
             continue  # what cannot be read may still be forgotten
-        if user_id is not None:
-            keys.append(BY_USER + _user(user_id) + key[1:])
+        if record.user_id is not None:
+            keys.append(BY_USER + subject_of("user", record.user_id) + key[1:])
+        if record.imported:
+            keys.append(_imported(record))
     return keys
-
-
-def _starts(now_ns: int, zone: tzinfo) -> tuple[int, int, int]:
-    """When the day, the week (Monday) and the month of that moment began in the zone."""
-    today = datetime.fromtimestamp(now_ns // NS_PER_S, zone).date()
-    days = (today, today - timedelta(days=today.weekday()), today.replace(day=1))
-    # A midnight that is skipped or comes twice: fold 0 gives the day's first moment.
-    midnights = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in days)
-    day, week, month = (int(midnight.timestamp()) * NS_PER_S for midnight in midnights)
-    return day, week, month
 
 
 def _tags(finished: _Finished) -> dict[str, str]:
@@ -432,9 +361,5 @@ def _scope(refusal: Refusal) -> str | None:
     return scope if isinstance(scope, str) else None
 
 
-def _user(user_id: str) -> bytes:
-    return blake2b(text_of(user_id).encode(), digest_size=PLACE_BYTES).digest()
-
-
-def _quarter(at_ns: int) -> bytes:
-    return max(at_ns // QUARTER_NS, 0).to_bytes(4, "big")
+def _imported(record: UsageRecord) -> bytes:
+    return IMPORTED + subject_of("user", record.request_id)

@@ -48,6 +48,14 @@ class StoreFullError(StoreError):
     """The store has reached its bound."""
 
 
+class AnalystError(Exception):
+    """A long question was not answered, or not to its end; the message says why."""
+
+
+class BusyError(Exception):
+    """Too many long questions are being answered already."""
+
+
 class PlansUnreadError(Exception):
     """The table of users could not be read; the message says why, and tells no secret."""
 

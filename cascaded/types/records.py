@@ -10,6 +10,9 @@ import msgspec
 from cascaded.types.model import Kind
 from cascaded.types.result import Billing
 
+ADJUSTED = "adjusted"
+"""The status of a record that corrects what an earlier one said of an unknown."""
+
 
 class AttemptRecord(msgspec.Struct, frozen=True, array_like=True):
     """One call to a provider. Tokens are as in `Usage`: parts never add to their totals."""
@@ -56,7 +59,7 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """As asked."""
     stream: bool
     status: str
-    """`ok`, or the code of the refusal."""
+    """`ok`, or the code of the refusal; `adjusted` for what a bill has told later of a call."""
     scope: str | None
     """Which limit refused it."""
     ladder: str | None
@@ -82,6 +85,69 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     elapsed_ns: int
     overhead_ns: int
     kind: Kind = "chat"
+    imported: bool = False
+    """Brought in from an export: history of another ledger, which this one knows nothing of."""
+
+
+class UsageFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Which records are meant; `None`: all."""
+
+    since_ns: int = 0
+    until_ns: int = 2**63 - 1
+    """Not included."""
+    user_id: str | None = None
+    organization_id: str | None = None
+    workspace_id: str | None = None
+    team_id: str | None = None
+    tier: str | None = None
+    model: str | None = None
+    """Asked for, or tried."""
+    provider: str | None = None
+    feature: str | None = None
+    """A tag, as `name=value`."""
+    domain: str | None = None
+    status: str | None = None
+    imported: bool | None = None
+
+    def takes(self, record: UsageRecord) -> bool:
+        """Whether a record is meant, whatever its time."""
+        own = (
+            (self.user_id, record.user_id),
+            (self.organization_id, record.organization_id),
+            (self.workspace_id, record.workspace_id),
+            (self.team_id, record.team_id),
+            (self.tier, record.tier),
+            (self.domain, record.domain),
+            (self.status, record.status),
+            (self.imported, record.imported),
+        )
+        if any(wanted is not None and wanted != found for wanted, found in own):
+            return False
+        return self._takes_calls(record) and (
+            self.feature is None or self.feature in features(record)
+        )
+
+    def _takes_calls(self, record: UsageRecord) -> bool:
+        tried = record.attempts
+        asked_model = self.model is None or self.model == record.model
+        return (asked_model or any(one.model == self.model for one in tried)) and (
+            self.provider is None or any(one.provider == self.provider for one in tried)
+        )
+
+
+def features(record: UsageRecord) -> list[str]:
+    """The tags of a call, as summaries name them: `name=value`."""
+    return [f"{name}={value}" for name, value in record.tags.items()]
+
+
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of records that were brought in."""
+
+    added: int
+    known: int
+    """Were there already, by their ids."""
+    too_old: int
+    """Older than the retention."""
 
 
 class UsagePage(msgspec.Struct, frozen=True):
@@ -100,10 +166,15 @@ class Share(msgspec.Struct, frozen=True):
     requests: int
 
 
+Owner = Literal["user", "organization", "workspace"]
+"""Whose use is summed up as it comes."""
+
+
 class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """What somebody (or everybody, for `None`) used up to now, by the calendar of a time zone."""
 
-    user_id: str | None
+    owner: Owner = "user"
+    id: str | None
     today_nano_usd: int
     week_nano_usd: int
     """Since Monday."""
@@ -115,6 +186,10 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Of the month, the dearest first."""
     top_tags: tuple[Share, ...]
     """Each as `name=value`."""
+    total_nano_usd: int = 0
+    """Since the log was begun."""
+    entries: int = 0
+    """Calls since then."""
 
 
 AuditAction = Literal["reserve", "settle", "adjust", "change", "access", "log"]

@@ -15,7 +15,7 @@ MAX_DIGITS = 9
 def summary_row(summary: UsageSummary) -> dict[str, object]:
     """What a user spent; `user_id` is null for everybody."""
     return {
-        "user_id": summary.user_id,
+        "user_id": summary.id,
         "daily_cost": usd(summary.today_nano_usd),
         "weekly_cost": usd(summary.week_nano_usd),
         "monthly_cost": usd(summary.month_nano_usd),

@@ -49,6 +49,7 @@ MAY: dict[tuple[str, str], Who] = {
     ("GET", "/unknowns"): "administrators",
     ("POST", "/unknowns/{hold}"): "administrators",
     ("GET", "/audit"): "administrators",
+    ("GET", "/export"): "administrators",
     ("POST", "/state/backup"): "administrators",
     ("POST", "/reload"): "administrators",
     ("GET", "/cache"): "administrators",

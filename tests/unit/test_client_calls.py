@@ -17,7 +17,7 @@ DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
     for name, value in vars(calls).items()
     if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_"
 }
-WRITTEN_OUT = {"stream", "reserve"}
+WRITTEN_OUT = {"stream", "reserve", "export"}
 """Methods that are more than one call and its answer."""
 
 
