@@ -117,15 +117,14 @@ class Line(asyncio.Protocol):
         return data
 
     @property
+    def open(self) -> bool:
+        """Whether nobody has begun to close it."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def reusable(self) -> bool:
         """Whether its answer was read to the end and another call may follow."""
-        return (
-            self._complete
-            and not self._parts
-            and self._transport is not None
-            and not self._transport.is_closing()
-            and self._lasting
-        )
+        return self._complete and not self._parts and self._lasting and self.open
 
     def rest(self, now: float) -> None:
         """No call is under way."""
@@ -313,13 +312,13 @@ class Lines:
         return prefix
 
     def _rested(self) -> Line | None:
-        """The line that was used last, if it may still be trusted; the others may not be either."""
-        if not self._idle:
-            return None
-        if asyncio.get_running_loop().time() - self._idle[-1].idle_since <= IDLE_S:
-            return self._idle.pop()
+        """The line that was used last and may still be trusted."""
+        now = asyncio.get_running_loop().time()
         while self._idle:
-            self._idle.pop().hang_up()
+            line = self._idle.pop()
+            if line.open and now - line.idle_since <= IDLE_S:
+                return line
+            line.hang_up()
         return None
 
     def _release(self, line: Line | None) -> None:
