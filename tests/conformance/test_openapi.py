@@ -91,7 +91,7 @@ def test_every_answer_is_described(route: Route, base_url: str) -> None:
     operation = SCHEMA[route.path][route.method]
     health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=health, database=None)
+    @settings(max_examples=EXAMPLES, suppress_health_check=health, database=None)
     @given(st.data())
     def tried(data: st.DataObject) -> None:
         modes = [GenerationMode.POSITIVE] * 2

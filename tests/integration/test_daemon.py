@@ -41,7 +41,7 @@ def cascade(upstream: Upstream, **server: str) -> str:
     """The cascade over the scripted upstream, its log on standard error."""
     settings = "".join(f"{name} = {value}\n" for name, value in server.items())
     text = CASCADE.replace("{url}", upstream.url).replace('[log]\nfile = "{folder}/log.jsonl"', "")
-    text = text.replace("total_timeout_s = 1.5", "total_timeout_s = 30")
+    text = text.replace("total_timeout_s = 4", "total_timeout_s = 30")
     return text.replace("drain_timeout_s = 2\n", settings)
 
 

@@ -289,7 +289,6 @@ bodies = st.binary() | st.dictionaries(fields | st.text(), values, max_size=5)
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(bodies)

@@ -369,7 +369,6 @@ paths = st.builds(at, scopes, ids) | ids.map(lambda name: f"/tiers/{quote(name, 
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.sampled_from(["PUT", "PUT", "DELETE", "GET"]), paths, bodies)

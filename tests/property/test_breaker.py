@@ -69,7 +69,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(STEPS)
 def test_it_is_what_the_model_says(steps: list[tuple[str, int, int, float]]) -> None:
     breaker, plain, now = Breaker(LIMITS), Plain(), 0

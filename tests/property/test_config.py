@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascaded.config import Config, Mistake, explain, load, schema
@@ -110,7 +110,6 @@ documents = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), max_size=200) | st.binary(max_size=200))
 def test_any_text(text: str | bytes) -> None:
     if isinstance(text, str):
@@ -118,13 +117,12 @@ def test_any_text(text: str | bytes) -> None:
     judged(text)
 
 
-@settings(max_examples=FUZZ, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=FUZZ)
 @given(documents)
 def test_any_toml(document: dict[str, Any]) -> None:
     judged("".join(f"{name} = {toml(value)}\n" for name, value in document.items()))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(EXAMPLES), st.data())
 def test_examples_with_a_slip(path: Path, data: st.DataObject) -> None:
     text = path.read_text()
@@ -138,7 +136,7 @@ sound_names = st.from_regex(r"[a-z0-9][a-z0-9_.-]{0,8}", fullmatch=True).filter(
 amounts = st.decimals(0, 1000, places=6).map(lambda amount: f"{amount:f}")
 
 
-@settings(max_examples=FUZZ, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=FUZZ)
 @given(
     models=st.dictionaries(sound_names, st.tuples(amounts, amounts), min_size=1, max_size=4),
     data=st.data(),

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -128,8 +128,6 @@ class CacheModel(RuleBasedStateMachine):
 CacheModel.TestCase.settings = settings(
     max_examples=20,
     stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestCacheModel = CacheModel.TestCase
 

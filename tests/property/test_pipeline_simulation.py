@@ -58,7 +58,7 @@ def scripts(draw: st.DrawFn, name: str) -> Script:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_books_and_words(data: st.DataObject) -> None:
     names = NAMES[: data.draw(st.integers(1, 3))]

@@ -35,7 +35,7 @@ ASKS = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ANY_TEXT, COMPLETIONS, ASKS, st.sampled_from(["fast", "balanced", "strict"]))
 def test_assess_is_total(question: str, answer: Completion, asks: Asks, mode: str) -> None:
     verdict = assess(question, answer, asks, mode=mode)  # type: ignore[arg-type]
@@ -44,13 +44,13 @@ def test_assess_is_total(question: str, answer: Completion, asks: Asks, mode: st
     assert verdict == assess(question, answer, asks, mode=mode)  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(JSON, JSON)
 def test_any_json_may_be_a_schema(schema: object, value: object) -> None:
     assert violation(schema, value) == violation(schema, value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text("ab", max_size=24), st.text("ab", min_size=1, max_size=6), st.integers(0, 6))
 def test_a_loop_at_the_end_is_found(start: str, unit: str, repeats: int) -> None:
     items = start + unit * repeats

@@ -32,7 +32,7 @@ def _call(store: Any, name: str, arguments: tuple[Any, ...]) -> Any:
     return method(*arguments)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(STEPS, max_size=20))
 def test_it_behaves_as_the_model(steps: list[tuple[str, tuple[Any, ...]]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -182,7 +182,7 @@ async def play(world: World, step: Any) -> None:
     world.check()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, max_size=25))
 def test_limits_change_between_calls_as_the_model_says(taken: list[Any]) -> None:
     async def run() -> None:

@@ -54,7 +54,7 @@ FINISHED = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     batches=st.lists(st.lists(FINISHED, max_size=6), max_size=3),
     since_ns=TIMES,

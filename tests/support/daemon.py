@@ -37,10 +37,10 @@ api_key = "env:FAKE_KEY"
 max_retries = 1
 backoff_s = 0.01
 backoff_max_s = 2
-connect_timeout_s = 0.5
+connect_timeout_s = 0.6
 first_token_timeout_s = 0.6
 idle_timeout_s = 0.6
-total_timeout_s = 1.5
+total_timeout_s = 4
 breaker_failures = 0
 logprobs = true
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -58,7 +58,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 MEMBERS = st.dictionaries(NAMES, VALUES, max_size=4)
-SLOWLY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOWLY = settings(max_examples=60)
 
 
 def turned(value: Any) -> Any:
