@@ -31,7 +31,7 @@ from cascaded.types.limits import (
     Receipt,
     Scope,
 )
-from cascaded.types.model import Kind, Model
+from cascaded.types.model import Form, Kind, Model
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.types.recalled import CacheFigures, Recalled
 from cascaded.types.request import Request
@@ -76,8 +76,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     model: Model
     kind: Kind = "chat"
+    form: Form = "chat"
+    """What it is put in, and the answer will be told in."""
     fields: Mapping[str, msgspec.Raw]
-    """The body to send, in the form of its kind and of the model, bounds and model already set."""
+    """The body to send, in the form of its kind, bounds and model already set."""
     headers: Mapping[str, str] = {}
     """Headers of the caller's that go upstream."""
     stream: bool

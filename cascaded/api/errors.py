@@ -103,6 +103,12 @@ ERRORS: dict[str, Kind] = {
         "No such route, or nothing is stored under this name.",
         "Check the path and the name.",
     ),
+    "previous_response_not_found": Kind(
+        400,
+        "invalid_request_error",
+        "The response that the call goes on from is not kept, or not for this caller.",
+        "Keep responses (`store: true`), or send what came before as `input`.",
+    ),
     "method_not_allowed": Kind(
         405,
         "invalid_request_error",

@@ -71,7 +71,7 @@ class StreamReply(ABC):
 
     async def finish(self, outcome: Outcome, result: Result) -> None:
         """The end of an answer: what it cost, and the end mark."""
-        last = self.sum_up(outcome, result)
+        last = await self.sum_up(outcome, result)
         if last is not None:
             await self._write(last)
         if self.end_mark is not None:
@@ -96,7 +96,7 @@ class StreamReply(ABC):
         """The event's data for the caller; `None` when it is not for the caller."""
 
     @abstractmethod
-    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+    async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The data of the last event, if there is to be one."""
 
     async def _write(self, data: bytes) -> None:

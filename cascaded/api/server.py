@@ -26,6 +26,7 @@ from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply, json_response
+from cascaded.api.responses import Threads
 from cascaded.api.routes import Route
 from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Upkeep
@@ -105,6 +106,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: Pipeline
     desk: Desk
     counting: Counting
+    threads: Threads
     terms: Terms
     keys: Keys
     records: Records

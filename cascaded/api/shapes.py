@@ -134,6 +134,51 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     stop_reason: str | None
 
 
+class ResponsesBody(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's body; members that are not named here are forwarded unseen, or translated."""
+
+    model: str
+    """A ladder (`cascade/NAME`), an alias such as `auto`, or a model."""
+    input: str | list[dict[str, object]]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    """A response that was kept here."""
+    store: bool | None = None
+    """Whether to keep the response here. It is never kept upstream."""
+    max_output_tokens: int | None = None
+    tools: list[dict[str, object]] | None = None
+    stream: bool | None = None
+
+
+class ResponseAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's response; members that are not named here come from the provider, or repeat the
+    call."""
+
+    id: str
+    object: str
+    status: str
+    model: str
+    output: tuple[dict[str, Any], ...]
+
+
+class InputItems(msgspec.Struct, frozen=True, kw_only=True):
+    """The items of one response's own call."""
+
+    object: Literal["list"]
+    data: tuple[dict[str, Any], ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class ResponseGone(msgspec.Struct, frozen=True, kw_only=True):
+    """A response that was forgotten."""
+
+    id: str
+    object: str
+    deleted: bool
+
+
 class TokenCount(msgspec.Struct, frozen=True, kw_only=True):
     """How long a prompt is."""
 

@@ -41,7 +41,7 @@ _OUR_HEADERS = frozenset(
     {"connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade"}
 )
 HOOK_URLS = ("budget_check", "model_filter", "budget_warning")
-_ENDPOINTS = ("/chat/completions", "/messages")
+_ENDPOINTS = ("/chat/completions", "/messages", "/responses")
 _NOT_BUILT = {
     "balanced": "it needs semantic similarity and toxicity checks",
     "strict": "it needs hallucination checks by self-consistency",
@@ -244,6 +244,11 @@ class _Relations:
                 model.provider,
                 self._providers,
                 "providers",
+            )
+        provider = self._config.providers.get(model.provider)
+        if model.api is not None and provider and not isinstance(provider, OpenAICompatible):
+            self._report.add(
+                (*path, "api"), f"'{model.provider}' has only one", "nothing, or another provider"
             )
         self._check_fallback(path, model)
         self._check_price(path, model)

@@ -165,6 +165,8 @@ UsdPerMtok = Annotated[Decimal, Meta(extra={"money": "usd_per_mtok"})]
 LiteralOrSecret = Annotated[Secret, Meta(extra={"literal": True})]
 """A text, or a reference to a secret. A literal's `source` is the text itself."""
 Vocabulary = Literal["cl100k_base", "o200k_base"]
+Api = Literal["chat", "responses"]
+"""How OpenAI's models are asked: by chat completions, or by Responses."""
 Preset = Literal[
     "openai",
     "azure",
@@ -326,6 +328,8 @@ class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatib
     api_version: HeaderText | None = None
     """For Azure OpenAI: calls go to `/openai/deployments/UPSTREAM_NAME` with this version, and the
     key as `api-key`; `base_url` is the resource, such as `https://NAME.openai.azure.com`."""
+    api: Api = "chat"
+    """How its models are asked: by its chat completions, or by its Responses."""
     reasoning_apart: bool = False
     """Whether its `completion_tokens` leave out hidden reasoning that its `total_tokens` has."""
     organization: HeaderText | None = None
@@ -333,7 +337,8 @@ class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatib
     project: HeaderText | None = None
     """Sent as `OpenAI-Project`."""
     logprobs: bool = False
-    """Whether it can be asked for log-probabilities, which tell how sure a model is."""
+    """Whether its chat completions can be asked for log-probabilities, which tell how sure a model
+    is."""
 
 
 class Anthropic(Upstream, frozen=True, kw_only=True, tag="anthropic"):
@@ -372,6 +377,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers: a name of `[providers]`."""
     upstream_name: Text = ""
     """What the provider calls it. By default its name here."""
+    api: Api | None = None
+    """How it is asked, where its provider is OpenAI-compatible. By default as that one's models."""
     fallback: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_FALLBACKS)] = ()
     """Models that answer in its place, the first that can, while its provider fails. Their own
     fallbacks are not asked."""
@@ -543,6 +550,24 @@ class Cache(msgspec.Struct, frozen=True, kw_only=True):
     """Room of all answers together, on the disk."""
     memory_bytes: Annotated[int, Meta(ge=MIB, le=64 * 1024 * MIB)] = 64 * MIB
     """Room of the answers that are in memory, too, and need no disk."""
+
+
+class Responses(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's Responses that are kept, prompts and answers, to be read and gone on from by who
+    asked: never by another organisation, or another user of none."""
+
+    keep: Literal["asked", "always", "never"] = "asked"
+    """Which are kept: those whose call says `store: true`; `always`: all but those whose call says
+    `store: false`."""
+    ttl_s: Annotated[int, Meta(ge=1, le=365 * DAY_S)] = 30 * DAY_S
+    """For how long."""
+    max_entry_bytes: Annotated[int, Meta(ge=1024, le=64 * MIB)] = 4 * MIB
+    """Longest that is kept, with the items of its input."""
+    max_per_owner: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """Most of one owner; the oldest goes."""
+    max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 1024 * MIB
+    """Room of all together, on the disk, in the folder `responses` beside the ledger; the oldest
+    goes."""
 
 
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -791,6 +816,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered of calls and decisions."""
     cache: Cache = Cache()
     """Answers that are kept and given again."""
+    responses: Responses = Responses()
+    """OpenAI's Responses that are kept for who asked."""
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(

@@ -183,7 +183,11 @@ def _kinds(config: Config) -> dict[str, frozenset[Kind]]:
 def _forms(config: Config) -> dict[str, Form]:
     """What each provider speaks."""
     return {
-        name: "messages" if isinstance(settings, schema.Anthropic) else "chat"
+        name: "messages"
+        if isinstance(settings, schema.Anthropic)
+        else settings.api
+        if isinstance(settings, schema.OpenAICompatible)
+        else "chat"
         for name, settings in config.providers.items()
     }
 
@@ -215,7 +219,7 @@ def _model(
         max_output_tokens=settings.max_output_tokens or known.max_output_tokens,
         region=regions.get(settings.provider),
         kinds=kinds[settings.provider],
-        form=forms.get(settings.provider, "chat"),
+        form=settings.api or forms.get(settings.provider, "chat"),
         capabilities=known.capabilities if capabilities is None else capabilities,
     )
 

@@ -20,6 +20,7 @@ from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
+from cascaded.api.responses import Threads
 from cascaded.api.server import Limits, Services, Tally
 from cascaded.api.terms import Terms
 from cascaded.api.upkeep import Reload, Upkeep
@@ -102,6 +103,15 @@ def make_generation(
             holds=ground.holds,
         ),
         counting=Counting(laddering(parts), measuring(parts), counters(answerers)),
+        threads=Threads(
+            ground.responses,
+            keep=config.responses.keep,
+            stand=parts.stand,
+            clock=ground.clock,
+            new_id=new_id,
+            max_bytes=config.cascade.max_prompt_bytes,
+            log_fault=ground.log.fault,
+        ),
         terms=Terms(
             stored=ground.overrides,
             rulebook=rulebook,
@@ -156,7 +166,7 @@ def make_generation(
         room=ground.room,
         priority=partial(_priority, parts),
         clock=ground.clock,
-        new_id=lambda: secrets.token_hex(ID_BYTES),
+        new_id=new_id,
         models=partial(model_rows, book),
         model=partial(model_row, book),
         metrics=ground.scrape,
@@ -173,6 +183,11 @@ def make_generation(
         hooks=hooks,
         services=services,
     )
+
+
+def new_id() -> str:
+    """An id that nobody guesses."""
+    return secrets.token_hex(ID_BYTES)
 
 
 def _parts(

@@ -14,6 +14,7 @@ from cascaded.daemon.ground import Ground, room_size
 from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
 from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
+from cascaded.daemon.responses import response_room
 from cascaded.pipeline.hooks import Hooks
 from cascaded.policy.limits import named_limits
 from cascaded.policy.outages import State
@@ -42,6 +43,8 @@ FIXED_OF_SERVER = (
 """Settings of `[server]` that the doors are opened with: they hold until a restart."""
 FIXED_OF_CACHE = ("disk", "max_entries", "max_entry_bytes", "max_bytes", "memory_bytes")
 """Settings of `[cache]` that it is opened with."""
+FIXED_OF_RESPONSES = ("max_bytes",)
+"""Settings of `[responses]` that their folder is opened with."""
 FIXED_TABLES = ("ledger", "records")
 """Tables that the state is opened with."""
 
@@ -183,6 +186,7 @@ class Generations:
         except ValueError as error:
             raise StartError(f"limits: {error}") from None
         self._ground.cache.ttl_s = generation.config.cache.ttl_s
+        self._ground.responses.room = response_room(generation.config.responses)
         self._ground.profiles.tiers = lambda: rulebook.now.book.tiers
         self._ground.audit.crossed = generation.hooks.crossed if generation.hooks else None
 
@@ -194,9 +198,8 @@ class Generations:
 
 def fixed_changes(old: Config, new: Config) -> list[str]:
     """The settings, by name, that differ although they are fixed while the daemon runs."""
-    tables = {"server": FIXED_OF_SERVER, "cache": FIXED_OF_CACHE} | {
-        table: type(getattr(old, table)).__struct_fields__ for table in FIXED_TABLES
-    }
+    fixed = {"server": FIXED_OF_SERVER, "cache": FIXED_OF_CACHE, "responses": FIXED_OF_RESPONSES}
+    tables = fixed | {table: type(getattr(old, table)).__struct_fields__ for table in FIXED_TABLES}
     return [
         f"{table}.{key}"
         for table, keys in tables.items()

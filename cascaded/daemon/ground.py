@@ -19,6 +19,7 @@ from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
 from cascaded.daemon.cache import open_cache, watch_cache
+from cascaded.daemon.responses import open_responses
 from cascaded.daemon.state import (
     KEYS,
     LEDGER,
@@ -42,6 +43,7 @@ from cascaded.state.keys import KeyRing
 from cascaded.state.ledger import DurableLedger
 from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
+from cascaded.state.responses import KeptResponses
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.insight import Errand, Question
 
@@ -77,6 +79,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     profiles: ProfileManager
     cache: ExactCache
     flights: Flights
+    responses: KeptResponses
     analysts: Analysts
     usage_folder: Path
 
@@ -117,12 +120,13 @@ async def open_ground(
     metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
-    offload, upkeep, lookups, recall = (ThreadOffload() for _ in range(4))
-    for threads in (offload, upkeep, lookups, recall):
+    offload, upkeep, lookups, recall, keeping = (ThreadOffload() for _ in range(5))
+    for threads in (offload, upkeep, lookups, recall, keeping):
         stack.callback(threads.close)
     profiles, copy_profiles = open_profiles(config, clock, lookups, stack)
     cache = open_cache(config, clock, log, recall, stack)
     watch_cache(metrics, cache.figures)
+    responses = open_responses(config, clock, log, keeping, stack)
     return Ground(
         clock=clock,
         log=log,
@@ -146,4 +150,5 @@ async def open_ground(
         flights=Flights(),
         analysts=Analysts(ANALYST, at_once=MAX_ANALYSTS, waiting=MAX_QUESTIONS_WAITING),
         usage_folder=state_folder(config.ledger) / LOGS[0],
+        responses=responses,
     )

@@ -11,12 +11,12 @@ from cascaded.ports import Call, Clock, Progress, Provider, ProviderTraits, Repl
 from cascaded.types.decision import CacheState, Decision
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
-from cascaded.types.model import Model
+from cascaded.types.model import Form, Model
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Completion
 from cascaded.types.usage import Usage
-from cascaded.wire.anthropic import upstream_messages
-from cascaded.wire.between.to_chat import suited
+from cascaded.wire.between.forms import OTHERS
+from cascaded.wire.between.said import suited
 from cascaded.wire.openai_chat import Collector, upstream_fields
 
 
@@ -104,14 +104,16 @@ class Trial:
 
     def _call(self, provider: Provider) -> Call:
         request = self._request
-        messages = self._model.form == "messages"
+        form: Form = self._model.form if request.kind == "chat" else "chat"
+        original = request.original
         key = request.caller_key if provider.traits.forward_caller_key else None
         self.with_callers_key = key is not None
         return Call(
             model=self._model,
             kind=request.kind,
-            fields=self._as_messages() if messages else self._as_openai(provider),
-            headers=request.original.headers if messages and request.original else {},
+            form=form,
+            fields=self._as_openai(provider) if form == "chat" else self._otherwise(form),
+            headers=original.headers if original and original.form == form else {},
             stream=request.stream,
             request_id=request.id,
             caller_key=key,
@@ -121,13 +123,12 @@ class Trial:
     def _as_openai(self, provider: Provider) -> Mapping[str, Raw]:
         request = self._request
         judged = self._ladder.checked
+        translated = request.original is not None
         both = "max_tokens" in request.fields and "max_completion_tokens" in request.fields
-        as_asked = self._bound == request.max_output_tokens and not judged and not both
+        as_asked = self._bound == request.max_output_tokens and not (judged or both or translated)
         fields = request.fields
-        if request.original is not None:
-            fields = suited(fields, self._model)
         return upstream_fields(
-            fields,
+            suited("chat", fields, self._model) if translated else fields,
             self._model,
             output_bound=None if as_asked else self._bound,
             stream=request.stream,
@@ -135,12 +136,17 @@ class Trial:
             kind=request.kind,
         )
 
-    def _as_messages(self) -> Mapping[str, Raw]:
+    def _otherwise(self, form: Form) -> Mapping[str, Raw]:
+        """The body in another form than chat completions: as it came, or as it was translated."""
         original = self._request.original
-        fields = original.fields if original else self._decision.as_messages
-        assert fields is not None  # the translate stage has seen to it
+        if original is not None and original.form == form:
+            fields = original.fields
+        else:
+            fields = self._decision.bodies[form]
+            if original is not None:
+                fields = suited(form, fields, self._model)
         stream = self._request.stream
-        return upstream_messages(fields, self._model, output_bound=self._bound, stream=stream)
+        return OTHERS[form].upstream(fields, self._model, output_bound=self._bound, stream=stream)
 
     def _line(self, latency_ns: int, traits: ProviderTraits) -> Attempt:
         self._billing = self._billed()

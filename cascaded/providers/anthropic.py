@@ -30,7 +30,7 @@ class MessagesSpeech:
         """See `Speech.whole`."""
         return parse_message(body)
 
-    def ear(self) -> MessagesEar:
+    def ear(self, call: Call) -> MessagesEar:  # noqa: ARG002
         """See `Speech.ear`."""
         return MessagesEar()
 

@@ -80,7 +80,7 @@ class Speech(Protocol):
         """A plain answer. Raises `WireError`."""
         ...
 
-    def ear(self) -> Ear:
+    def ear(self, call: Call) -> Ear:
         """For one streamed answer."""
         ...
 
@@ -113,7 +113,7 @@ class HttpUpstream:
         try:
             answer = await patience.wait(self._send(call, self._speech.path(call)))
             with answer:  # an early end hangs up
-                async with aclosing(self._chunks(answer, patience)) as chunks:
+                async with aclosing(self._chunks(call, answer, patience)) as chunks:
                     async for event in chunks:
                         yield event
         except (LineError, TimeoutError, WireError, SseError) as fault:
@@ -231,8 +231,10 @@ class HttpUpstream:
                     raise WireError(f"its answer is longer than {limit} bytes")
         return b"".join(parts)
 
-    async def _chunks(self, answer: Answer, patience: "_Patience") -> AsyncGenerator[Event]:
-        reader, ear = SseReader(), self._speech.ear()
+    async def _chunks(
+        self, call: Call, answer: Answer, patience: "_Patience"
+    ) -> AsyncGenerator[Event]:
+        reader, ear = SseReader(), self._speech.ear(call)
         limit = self._endpoint.max_response_bytes
         size = 0
         finished = False

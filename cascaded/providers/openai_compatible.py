@@ -5,11 +5,12 @@ from functools import partial
 from urllib.parse import quote
 
 from cascaded.ports import Call, Clock, ProviderTraits
-from cascaded.providers.http import Endpoint, HttpUpstream
+from cascaded.providers.http import Ear, Endpoint, HttpUpstream
 from cascaded.types.event import Event
 from cascaded.types.model import Kind
 from cascaded.wire.openai_chat import parse_event
 from cascaded.wire.openai_texts import parse_embeddings
+from cascaded.wire.responses import ResponsesEar, parse_response
 from cascaded.wire.sse import DONE
 
 __all__ = ["Endpoint", "OpenAICompatible"]
@@ -21,8 +22,14 @@ PATHS: Mapping[Kind, str] = {
 }
 
 
+RESPONSES = "/responses"
+AZURE_RESPONSES = "/openai/v1/responses"
+"""Not a deployment's: the body names it, and there is no version.
+Source: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/how-to/responses"""
+
+
 class OpenAISpeech:
-    """See `Speech`; it keeps nothing of a call, so it is its own `Ear`."""
+    """See `Speech`. Of a call in chat completions it keeps nothing, so it is its own `Ear`."""
 
     def __init__(self, *, api_version: str | None = None, reasoning_apart: bool = False) -> None:
         """`api_version` is for Azure OpenAI, whose models are deployments."""
@@ -31,6 +38,8 @@ class OpenAISpeech:
 
     def path(self, call: Call) -> str:
         """See `Speech.path`."""
+        if call.form == "responses":
+            return RESPONSES if self._api_version is None else AZURE_RESPONSES
         path = PATHS[call.kind]
         if self._api_version is None:
             return path
@@ -45,11 +54,13 @@ class OpenAISpeech:
 
     def whole(self, call: Call, body: bytes) -> Event:
         """See `Speech.whole`."""
+        if call.form == "responses":
+            return parse_response(body)
         return parse_embeddings(body) if call.kind == "embedding" else self._parse(body, whole=True)
 
-    def ear(self) -> "OpenAISpeech":
+    def ear(self, call: Call) -> Ear:
         """See `Speech.ear`."""
-        return self
+        return ResponsesEar() if call.form == "responses" else self
 
     def hear(self, data: bytes) -> Event | None:
         """See `Ear.hear`."""

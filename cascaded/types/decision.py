@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
-from cascaded.types.model import Ladder
+from cascaded.types.model import Form, Ladder
 from cascaded.types.profile import AuditLevel, UserProfile
 from cascaded.types.tiers import TierConfig
 
@@ -56,8 +56,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None
-    as_messages: Mapping[str, msgspec.Raw] | None = None
-    """The body as Anthropic's Messages, where it came otherwise and may be put so."""
+    bodies: Mapping[Form, Mapping[str, msgspec.Raw]] = {}
+    """The body in those forms, other than its own and chat completions, that it may be put in."""
     preferred: tuple[str, ...] = ()
     """Models that are tried before others, as names or patterns."""
     question: str = ""

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from cascaded.types.model import Form
 from cascaded.types.usage import Usage
 
 
@@ -17,11 +18,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a provider: a chunk of a stream, or a whole answer."""
 
     raw: bytes
-    """Its JSON in the form of the call's kind, as the provider sent it, without SSE framing."""
+    """Its JSON, as the provider sent it, without SSE framing."""
+    form: Form = "chat"
+    """What it is told in."""
     kind: str = ""
-    """The type of an event of Anthropic's Messages (`message`: a whole one); else empty."""
+    """Its type, in a form that names its events (`message`, `response`: a whole one)."""
     whole: bool = False
-    """A complete `chat.completion`; a plain call yields exactly one event, and it is whole."""
+    """A complete answer; a plain call yields exactly one event, and it is whole."""
     has_choices: bool = True
     """False for the extra chunk that carries nothing but usage."""
     text: str = ""

@@ -1,6 +1,8 @@
-"""Things that are stored with a version."""
+"""Things that are stored."""
 
 from typing import Generic, Literal, NamedTuple, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -20,6 +22,21 @@ class Page(NamedTuple, Generic[T]):
 
     rows: list[Kept[T]]
     after: str | None
+
+
+class KeptResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """One response of OpenAI's Responses, as it was given."""
+
+    tenant: str
+    """Whose it is: nobody else is ever given it."""
+    previous: str | None
+    """The id of the one that it goes on from."""
+    input: bytes
+    """The items of its own call, as a JSON list, each with an id."""
+    response: bytes
+    """As JSON."""
+    at_ns: int
+    """When it was given, since the Unix epoch."""
 
 
 def nothing_under(id: str) -> str:

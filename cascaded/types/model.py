@@ -47,8 +47,9 @@ LOCAL_REGION = "local"
 """Where models of this host are: nothing leaves it."""
 
 
-Form = Literal["chat", "messages"]
-"""How calls are put: as OpenAI's chat completions, or as Anthropic's Messages."""
+Form = Literal["chat", "messages", "responses"]
+"""How calls are put: as OpenAI's chat completions, as Anthropic's Messages, or as OpenAI's
+Responses."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     context_window: int | None = None
     max_output_tokens: int | None = None
     form: Form = "chat"
-    """What its provider speaks."""
+    """What it is asked in. (Texts are continued and embedded in OpenAI's own form in any case.)"""
     region: str | None = None
     """Where its provider keeps data, in lower case; `None` is not known."""
     capabilities: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from cascaded.types.model import Kind, StreamMode
+from cascaded.types.model import Form, Kind, StreamMode
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,8 +74,9 @@ class CacheWish(msgspec.Struct, frozen=True):
 
 
 class Original(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that came as Anthropic's Messages, as it came."""
+    """A call that came in another form than chat completions, as it came."""
 
+    form: Form
     fields: Mapping[str, msgspec.Raw]
     """The body, every member as the caller sent it, byte for byte."""
     headers: Mapping[str, str] = {}

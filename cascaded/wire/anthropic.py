@@ -22,6 +22,7 @@ from cascaded.wire.openai_chat import (
     error_message,
     is_absent,
 )
+from cascaded.wire.sse import named
 
 PASSED_HEADERS = ("anthropic-version", "anthropic-beta")
 """A caller's headers that go upstream as they are."""
@@ -248,6 +249,7 @@ def parse_message(raw: bytes) -> Event:
     blocks = spoken.content
     return Event(
         raw=raw,
+        form="messages",
         kind="message",
         whole=True,
         text=_joined(block.text for block in blocks if block.type == "text"),
@@ -292,18 +294,20 @@ class MessagesEar:
                 self._usage = self._usage.then(spoken.usage or MessagesUsage())
                 return Event(
                     raw=data,
+                    form="messages",
                     kind=spoken.type,
                     finish_reason=finish_reason(spoken.delta.stop_reason),
                     usage=self._usage.normalised(),
                 )
             case "" | "message_start" | "content_block_start" | "content_block_delta":
                 raise WireError(f"not an event of the Messages API: {data[:80]!r}")
-        return Event(raw=data, kind=spoken.type)
+        return Event(raw=data, form="messages", kind=spoken.type)
 
     def _block(self, data: bytes, index: int, block: Block) -> Event:
         calls = block.type == "tool_use"
         return Event(
             raw=data,
+            form="messages",
             kind="content_block_start",
             text=(block.text or "") if block.type == "text" else "",
             reasoning=block.thinking or "",
@@ -314,6 +318,7 @@ class MessagesEar:
         calls = delta.partial_json is not None
         return Event(
             raw=data,
+            form="messages",
             kind="content_block_delta",
             text=delta.text or "",
             reasoning=delta.thinking or "",
@@ -365,10 +370,5 @@ def told_usage(usage: Usage) -> dict[str, object]:
     return told
 
 
-def frame(kind: str, data: bytes) -> bytes:
-    """A server-sent event with its name."""
-    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
-
-
-STOP = frame("message_stop", b'{"type":"message_stop"}')
+STOP = named("message_stop", b'{"type":"message_stop"}')
 """The end of every streamed message."""

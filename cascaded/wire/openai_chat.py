@@ -257,14 +257,18 @@ def _raw(value: object) -> msgspec.Raw:
 # --- answers --------------------------------------------------------------------------------
 
 
-class _InputDetails(msgspec.Struct):
+class InputDetails(msgspec.Struct):
+    """Parts of the input's tokens, as OpenAI tells them."""
+
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     audio_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class OutputDetails(msgspec.Struct):
+    """Parts of the output's tokens, as OpenAI tells them."""
+
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
     image_tokens: int | None = None
@@ -276,8 +280,8 @@ class _Usage(msgspec.Struct):
     total_tokens: int | None = None
     prompt_cache_hit_tokens: int | None = None
     """DeepSeek's own name of the cached part."""
-    prompt_tokens_details: _InputDetails | None = None
-    completion_tokens_details: _OutputDetails | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
 
 
 class _FunctionDelta(msgspec.Struct):
@@ -298,12 +302,14 @@ class _Words(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
-class _TokenLogprob(msgspec.Struct):
+class TokenLogprob(msgspec.Struct):
+    """How sure a model was of one token."""
+
     logprob: float = 0.0
 
 
 class _Logprobs(msgspec.Struct):
-    content: list[_TokenLogprob] | None = None
+    content: list[TokenLogprob] | None = None
 
 
 class _Choice(msgspec.Struct):
@@ -400,21 +406,31 @@ def error_message(error: msgspec.Raw) -> str:
 
 
 def _usage(usage: _Usage, reasoning_apart: bool) -> Usage | None:
-    """`None` where a total is missing or a count is absurd: that is no statement of what was
-    used."""
-    input_tokens, output_tokens = usage.prompt_tokens, usage.completion_tokens
+    into = usage.prompt_tokens_details or InputDetails()
+    if into.cached_tokens is None:
+        into.cached_tokens = usage.prompt_cache_hit_tokens
+    told = (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
+    unseen = max(0, (usage.total_tokens or 0) - told) if reasoning_apart else 0
+    out = usage.completion_tokens_details or OutputDetails()
+    return normalised(usage.prompt_tokens, usage.completion_tokens, into, out, unseen)
+
+
+def normalised(
+    input_tokens: int | None,
+    output_tokens: int | None,
+    into: InputDetails,
+    out: OutputDetails,
+    hidden: int = 0,
+) -> Usage | None:
+    """In our classes. `hidden`: reasoning that `output_tokens` leave out. `None` where a total is
+    missing or a count is absurd: that is no statement of what was used."""
     if input_tokens is None or output_tokens is None:
         return None
-    into = usage.prompt_tokens_details or _InputDetails()
-    out = usage.completion_tokens_details or _OutputDetails()
-    cached = usage.prompt_cache_hit_tokens if into.cached_tokens is None else into.cached_tokens
-    unseen = (usage.total_tokens or 0) - input_tokens - output_tokens
-    hidden = max(0, unseen) if reasoning_apart else 0
     counts = (
         input_tokens,
         output_tokens,
         hidden,
-        cached,
+        into.cached_tokens,
         into.cache_write_tokens,
         into.cache_write_1h_tokens,
         into.audio_tokens,
@@ -427,7 +443,7 @@ def _usage(usage: _Usage, reasoning_apart: bool) -> Usage | None:
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens + hidden,
-        cache_read_tokens=cached or 0,
+        cache_read_tokens=into.cached_tokens or 0,
         cache_write_tokens=into.cache_write_tokens or 0,
         cache_write_1h_tokens=into.cache_write_1h_tokens,
         input_audio_tokens=into.audio_tokens or 0,
@@ -516,6 +532,23 @@ def without_logprobs(raw: bytes) -> bytes:
         choice.pop("logprobs", None)
     fields["choices"] = _raw(choices)
     return msgspec.json.encode(fields)
+
+
+def chat_usage(usage: Usage) -> dict[str, Any]:
+    """Our classes as chat completions tell them."""
+    into = {
+        "cached_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+    if usage.cache_write_1h_tokens is not None:
+        into["cache_write_1h_tokens"] = usage.cache_write_1h_tokens
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": into,
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
 
 
 def usage_chunk(last: bytes, usage: Usage, cost: msgspec.Raw, details: msgspec.Raw) -> bytes:

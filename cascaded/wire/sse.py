@@ -60,3 +60,8 @@ class SseReader:
 def sse(data: bytes) -> bytes:
     """One event with this single-line data."""
     return b"data: " + data + b"\n\n"
+
+
+def named(kind: str, data: bytes) -> bytes:
+    """One event with its name."""
+    return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"

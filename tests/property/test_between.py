@@ -4,20 +4,25 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cascaded.types.event import Event
 from cascaded.types.usage import Usage
 from cascaded.wire.anthropic import MessagesEar, parse_message
-from cascaded.wire.between.answers import ChatChunks, MessagesEvents, chat_answer, messages_answer
-from cascaded.wire.between.to_chat import to_chat
-from cascaded.wire.between.to_messages import to_messages
+from cascaded.wire.between.messages.answers import (
+    ChatChunks,
+    MessagesEvents,
+    chat_answer,
+    messages_answer,
+)
+from cascaded.wire.between.messages.from_chat import to_messages
+from cascaded.wire.between.messages.to_chat import to_chat
 from cascaded.wire.openai_chat import Collector, parse_event, parse_request
 from cascaded.wire.sse import SseReader
 from tests.support.upstream import Says, events
 
-few = settings(max_examples=40)
+few = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 texts = st.text(min_size=1, max_size=20)
 names = st.from_regex(r"[a-z_]{1,8}", fullmatch=True)
 values = st.recursive(

@@ -17,7 +17,7 @@ from cascaded.api.server import Services
 from cascaded.config import Config, load
 from cascaded.daemon import running
 from cascaded.daemon.generations import Generations
-from tests.support.upstream import MESSAGES_PATHS, Upstream, in_thread
+from tests.support.upstream import PATHS, Upstream, in_thread
 
 CASCADE = """
 [server]
@@ -174,7 +174,7 @@ def upstream_server(upstream: U) -> Iterator[U]:
     @asynccontextmanager
     async def serve(_: asyncio.Event) -> AsyncIterator[U]:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        for path in ("/chat/completions", "/completions", "/embeddings", *MESSAGES_PATHS):
+        for path in PATHS:
             app.router.add_post("/v1" + path, upstream.handle)
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0)
         await runner.setup()

@@ -1,5 +1,5 @@
-"""A scripted upstream that speaks chat completions, and Anthropic's Messages under `/messages`,
-over real HTTP, and keeps its own bill."""
+"""A scripted upstream that speaks chat completions, Anthropic's Messages under `/messages` and
+OpenAI's Responses under `/responses`, over real HTTP, and keeps its own bill."""
 
 import asyncio
 import base64
@@ -33,6 +33,10 @@ class Says:
     extra_usage: JSON = field(default_factory=dict)
     blocks: list[JSON] = field(default_factory=list)
     """In Messages: the content, instead of the text."""
+    items: list[JSON] = field(default_factory=list)
+    """In Responses: the output, instead of the text."""
+    status: str = "completed"
+    """In Responses: how it ends."""
 
 
 @dataclass
@@ -121,7 +125,7 @@ class Upstream:
         self, behaviour: Behaviour, request: web.Request, body: JSON
     ) -> web.StreamResponse:
         stream = bool(body.get("stream"))
-        messages = request.path.endswith("/messages")
+        named = request.path.endswith(NAMED)
         match behaviour:
             case Says():
                 await asyncio.sleep(behaviour.delay_s)
@@ -140,7 +144,7 @@ class Upstream:
                 return web.Response(body=behaviour.body, content_type=behaviour.content_type)
             case SaysError():
                 error: JSON = {"error": {"message": "it fell over", "type": "server_error"}}
-                error |= {"type": "error"} if messages else {}
+                error |= {"type": "error"} if named else {}
                 return await self._stream(request, body, Says(), behaviour.after_chunks, error)
             case Hangs():
                 if behaviour.after_chunks is None:
@@ -164,8 +168,7 @@ class Upstream:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         spoken = _STREAMED.get(request.path, chunks)
-        messages = spoken is events
-        begun = 2 if messages else 1  # those before the first words
+        begun = _BEGUN.get(request.path, 1)  # those before the first words
         for index, chunk in enumerate(spoken(body, says)):
             if stop_after is not None and index == stop_after + begun:
                 if ending == "hang":
@@ -178,7 +181,7 @@ class Upstream:
                 return response
             await response.write(sse(chunk))
             await asyncio.sleep(says.chunk_delay_s)
-        if not messages:
+        if not request.path.endswith(NAMED):
             await response.write(b"data: [DONE]\n\n")
         return response
 
@@ -373,13 +376,96 @@ def deltas(block: JSON, count: int) -> Iterator[JSON]:
             yield {"type": "signature_delta", "signature": block["signature"]}
 
 
+def response(body: JSON, says: Says) -> JSON:
+    """A whole answer of Responses."""
+    words = {"type": "output_text", "text": says.text, "annotations": [], "logprobs": []}
+    said = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed"}
+    reason = {"incomplete": {"reason": "max_output_tokens"}}.get(says.status)
+    return {
+        "id": "resp_upstream_1",
+        "object": "response",
+        "created_at": 1,
+        "status": says.status,
+        "error": None,
+        "incomplete_details": reason,
+        "model": body["model"],
+        "output": says.items or [{**said, "content": [words]}],
+        "store": body.get("store", True),
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": body.get("tools") or [],
+        "usage": {
+            "input_tokens": says.input_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": says.output_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": says.input_tokens + says.output_tokens,
+            **says.extra_usage,
+        },
+        "unknown_to_us": "r_1",
+    }
+
+
+def response_events(body: JSON, says: Says) -> Iterator[JSON]:
+    """A streamed answer of Responses."""
+    for number, event in enumerate(_response_events(response(body, says), says)):
+        yield {**event, "sequence_number": number}
+
+
+def _response_events(answer: JSON, says: Says) -> Iterator[JSON]:
+    begun = {**answer, "status": "in_progress", "output": [], "usage": None}
+    begun["incomplete_details"] = None
+    yield {"type": "response.created", "response": begun}
+    yield {"type": "response.in_progress", "response": begun}
+    for index, item in enumerate(answer["output"]):
+        empty = {name: [] if name in ("content", "summary") else one for name, one in item.items()}
+        empty |= {"arguments": ""} if "arguments" in item else {}
+        yield {"type": "response.output_item.added", "output_index": index, "item": empty}
+        at = {"item_id": item.get("id"), "output_index": index}
+        for kind in ("summary", "content"):
+            for number, part in enumerate(item.get(kind) or ()):
+                yield from _part_events(part, {**at, _INDICES[kind]: number}, says.chunks)
+        if "arguments" in item:
+            kind = "response.function_call_arguments"
+            for piece in pieces(item["arguments"], says.chunks):
+                yield {"type": f"{kind}.delta", **at, "delta": piece}
+            yield {"type": f"{kind}.done", **at, "arguments": item["arguments"]}
+        yield {"type": "response.output_item.done", "output_index": index, "item": item}
+    yield {"type": f"response.{answer['status']}", "response": answer}
+
+
+_INDICES = {"summary": "summary_index", "content": "content_index"}
+_SUMMARY = "reasoning_summary"
+
+
+def _part_events(part: JSON, at: JSON, count: int) -> Iterator[JSON]:
+    kind = part["type"].replace("summary_text", f"{_SUMMARY}_text")
+    whole = f"{_SUMMARY}_part" if _SUMMARY in kind else "content_part"
+    name = "refusal" if kind == "refusal" else "text"
+    logprobs = {"logprobs": part.get("logprobs") or []} if kind == "output_text" else {}
+    yield {"type": f"response.{whole}.added", **at, "part": {**part, name: "", **logprobs}}
+    for piece in pieces(part[name], count):
+        yield {"type": f"response.{kind}.delta", **at, "delta": piece, **logprobs}
+    yield {"type": f"response.{kind}.done", **at, name: part[name], **logprobs}
+    yield {"type": f"response.{whole}.done", **at, "part": part}
+
+
 MESSAGES_PATHS = ("/messages", "/messages/count_tokens")
+PATHS = ("/chat/completions", "/completions", "/embeddings", "/responses", *MESSAGES_PATHS)
+NAMED = ("/messages", "/responses")
+"""Where events have names, and there is no mark at the end."""
 _WHOLE = {
     "/v1/completions": whole_text,
     "/v1/embeddings": embeddings,
     "/v1/messages": message,
+    "/v1/responses": response,
 }
-_STREAMED = {"/v1/completions": text_chunks, "/v1/messages": events}
+_STREAMED = {
+    "/v1/completions": text_chunks,
+    "/v1/messages": events,
+    "/v1/responses": response_events,
+}
+_BEGUN = {"/v1/messages": 2, "/v1/responses": 4}
 
 
 @contextmanager

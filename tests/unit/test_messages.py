@@ -21,9 +21,10 @@ from cascaded.wire.anthropic import (
     told_usage,
     unpriced,
 )
-from cascaded.wire.between.answers import messages_answer
-from cascaded.wire.between.to_chat import FAILED, suited, to_chat
-from cascaded.wire.between.to_messages import to_messages
+from cascaded.wire.between.messages.answers import messages_answer
+from cascaded.wire.between.messages.from_chat import to_messages
+from cascaded.wire.between.messages.to_chat import FAILED, to_chat
+from cascaded.wire.between.said import suited
 from cascaded.wire.openai_chat import UpstreamSaidError, WireError, parse_event
 
 USAGES = Path(__file__).parents[3] / "shared" / "data" / "prices" / "genai_usages.jsonl"
@@ -261,9 +262,9 @@ class TestInChatCompletions:
         said = to_chat(fields({"messages": HI, **more})).fields
         assert plain(said).get("reasoning_effort") == effort
         model = Model(name="m", provider="p", upstream_name="m")
-        assert "reasoning_effort" not in suited(said, model)
+        assert "reasoning_effort" not in suited("chat", said, model)
         thinker = msgspec.structs.replace(model, capabilities=frozenset({"reasoning"}))
-        assert suited(said, thinker) == said
+        assert suited("chat", said, thinker) == said
 
     def test_tools_of_anthropics_making(self) -> None:
         tools = [{"type": "bash_20250124", "name": "bash"}, {"type": "web_search_1", "name": "w"}]

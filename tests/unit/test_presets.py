@@ -127,7 +127,7 @@ def test_a_flavour_reads_whole_answers_and_chunks() -> None:
     choice = {"index": 0, "message": {"content": "Paris"}, "finish_reason": "stop"}
     body = msgspec.json.encode({"choices": [choice], "usage": usage})
     for speech, output in ((OpenAISpeech(reasoning_apart=True), 8), (OpenAISpeech(), 2)):
-        heard = speech.ear().hear(body)
+        heard = speech.ear(call("m")).hear(body)
         assert heard is not None
         for event in (speech.whole(call("m"), body), heard):
             assert event.usage is not None

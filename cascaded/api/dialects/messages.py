@@ -17,16 +17,17 @@ from cascaded.types.usage import Usage
 from cascaded.wire.anthropic import (
     PASSED_HEADERS,
     STOP,
-    frame,
     parse_messages,
     told_usage,
     unpriced,
     with_cost,
 )
-from cascaded.wire.between.answers import MessagesEvents, messages_answer
-from cascaded.wire.between.to_chat import to_chat
+from cascaded.wire.between.forms import InChat, in_chat
+from cascaded.wire.between.messages.answers import MessagesEvents, messages_answer
+from cascaded.wire.between.messages.to_chat import to_chat
 from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import WireError, parse_request
+from cascaded.wire.sse import named
 
 
 class Messages:
@@ -40,6 +41,7 @@ class Messages:
         asked, fields = parse_messages(incoming.body)
         said = to_chat(fields)
         original = Original(
+            form="messages",
             fields=fields,
             headers=_passed(incoming.http),
             unsayable=said.unsayable,
@@ -57,8 +59,9 @@ class Messages:
         self, request: Request, event: Event, outcome: Outcome, result: Result
     ) -> web.Response:
         """See `Dialect.answer`."""
+        own = event.form == "messages"
         return web.Response(
-            body=event.raw if event.kind else messages_answer(event),
+            body=event.raw if own else messages_answer(in_chat(event, request.created_s)),
             headers={**ids(request), **headers(outcome, result)},
             content_type="application/json",
         )
@@ -71,23 +74,25 @@ class MessagesStream(StreamReply):
     _last: bytes | None = None
     """The `message_delta`: it waits for the end, where the cost is known."""
     _events: MessagesEvents | None = None
-    """For an answer that comes as chat completions."""
+    """For an answer that comes in another form."""
 
     def __init__(self, http: web.BaseRequest, request: Request) -> None:
         super().__init__(http, request)
+        self._in_chat = InChat(request.created_s)
         self.response.headers.update(ids(request))
 
     def say(self, event: Event) -> bytes | None:
         """See `StreamReply.say`: framed."""
-        if not event.kind:
+        if event.form != "messages":
             self._events = self._events or MessagesEvents()
-            return self._events.frames(event) or None
+            chunk = self._in_chat.chunk(event)
+            return (self._events.frames(chunk) or None) if chunk else None
         if event.kind == "message_delta":
             self._last = event.raw  # counts are cumulative, so that the last one says it all
             return None
-        return frame(event.kind, event.raw)
+        return named(event.kind, event.raw)
 
-    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+    async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The end of the message, with what it used and what the call cost."""
         usage = result.answered_by.usage if result.answered_by else Usage()
         cost = usd(outcome.total_nano_usd)
@@ -97,12 +102,12 @@ class MessagesStream(StreamReply):
         last = self._last or msgspec.json.encode(
             {"type": "message_delta", "delta": {}, "usage": told_usage(usage)}
         )
-        return frame("message_delta", with_cost(last, usage, cost, details)) + STOP
+        return named("message_delta", with_cost(last, usage, cost, details)) + STOP
 
     def complain(self, refusal: Refusal) -> bytes:
         """See `StreamReply.complain`."""
         error = anthropic_object(refusal, self.request.id)
-        return frame("error", msgspec.json.encode(error))
+        return named("error", msgspec.json.encode(error))
 
     def frame(self, data: bytes) -> bytes:
         """See `StreamReply.frame`: the events carry their names already."""

@@ -82,7 +82,7 @@ class NativeStream(StreamReply):
         """The text that the event adds, if it adds any."""
         return _chunk(content=event.text) if event.text else None
 
-    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+    async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The final chunk: no text, but the cost and the whole metadata."""
         return _chunk(
             is_final=True,

@@ -2,7 +2,6 @@
 
 import msgspec
 from aiohttp import web
-from msgspec.structs import replace
 
 from cascaded.api.claims import from_headers
 from cascaded.api.dialects.base import Incoming
@@ -13,7 +12,7 @@ from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
 from cascaded.types.usage import Usage
-from cascaded.wire.between.answers import ChatChunks, chat_answer
+from cascaded.wire.between.forms import InChat, in_chat
 from cascaded.wire.caching import CACHE_HEADER, read_wish
 from cascaded.wire.native import cost_details, headers, usd
 from cascaded.wire.openai_chat import (
@@ -45,8 +44,7 @@ class OpenAIChat:
         self, request: Request, event: Event, outcome: Outcome, result: Result
     ) -> web.Response:
         """See `Dialect.answer`."""
-        if event.kind:
-            event = replace(event, raw=chat_answer(event, request.created_s))
+        event = in_chat(event, request.created_s)
         unasked = event.logprob_count and not request.wants_logprobs
         return web.Response(
             body=without_logprobs(event.raw) if unasked else event.raw,
@@ -59,28 +57,27 @@ class ChatStream(StreamReply):
     """`chat.completion.chunk`s."""
 
     _last = b"{}"
-    _chunks: ChatChunks | None = None
-    """For an answer that comes as Messages."""
+
+    def __init__(self, http: web.BaseRequest, request: Request) -> None:
+        super().__init__(http, request)
+        self._in_chat = InChat(request.created_s)
 
     def say(self, event: Event) -> bytes | None:
         """The chunk without usage (it comes at the end, where the cost is known) and without
         log-probabilities that the caller did not ask for."""
-        if event.kind:
-            self._chunks = self._chunks or ChatChunks(self.request.created_s)
-            chunk = self._chunks.chunk(event)
-            if chunk is None:
-                return None
-            event = chunk
-        raw = self._last = event.raw
-        if not event.has_choices:
+        chunk = self._in_chat.chunk(event)
+        if chunk is None:
             return None
-        if event.usage is not None:
+        raw = self._last = chunk.raw
+        if not chunk.has_choices:
+            return None
+        if chunk.usage is not None:
             raw = without_usage(raw)
         if event.logprob_count and not self.request.wants_logprobs:
             raw = without_logprobs(raw)
         return raw
 
-    def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
+    async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The usage chunk, if it was asked for, with what the call cost. Where the provider sent
         none it has our own count."""
         if not self.request.include_usage:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from cascaded.wire.between.said import raw_members
 from cascaded.wire.openai_chat import Fields, WireError, is_absent
 
 JSON = dict[str, Any]
@@ -43,7 +44,7 @@ def to_messages(fields: Mapping[str, msgspec.Raw]) -> Fields:
     Raises `WireError` naming what Messages cannot say.
     """
     try:
-        return {name: _raw(value) for name, value in _said(fields).items()}
+        return raw_members(_said(fields))
     except WireError:
         raise
     except (msgspec.DecodeError, RecursionError) as error:
@@ -248,7 +249,3 @@ def _settings(asked: JSON) -> JSON:
     elif form["type"] != "text":
         raise _cannot(f"response_format ({form['type']})")
     return sent | ({"output_config": output} if output else {})
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return value if isinstance(value, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(value))

@@ -5,18 +5,17 @@ out; so are thoughts that Anthropic has signed: nobody else can read them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from cascaded.types.model import Model
 from cascaded.wire.anthropic import CLIENT_TOOLS, TOKENS_PER_CLIENT_TOOL
-from cascaded.wire.openai_chat import Fields, WireError, is_absent
+from cascaded.wire.between.said import Said, raw_members
+from cascaded.wire.openai_chat import WireError, is_absent
 
 JSON = dict[str, Any]
 MAX_LOW_EFFORT_TOKENS = 4_096
 MAX_MEDIUM_EFFORT_TOKENS = 16_384
-EFFORT = "reasoning_effort"
 FAILED = "The tool failed: "
 """Stands before what a failed tool said: chat completions have no mark for it."""
 SCHEMA_NAME = "answer"
@@ -30,16 +29,6 @@ _READ = frozenset(
 ) | {"output_config", "service_tier"}
 
 
-class Said(NamedTuple):
-    """A call in chat completions, and what is missing in it."""
-
-    fields: Fields
-    unsayable: tuple[str, ...]
-    """Members and blocks that chat completions cannot say."""
-    unseen_tokens: int
-    """A bound on the tokens of what was left out."""
-
-
 def to_chat(fields: Mapping[str, msgspec.Raw]) -> Said:
     """The body in chat-completions form. Raises `WireError` for what is no Messages body."""
     try:
@@ -48,13 +37,6 @@ def to_chat(fields: Mapping[str, msgspec.Raw]) -> Said:
         raise WireError(f"the body cannot be read: {error}") from None
     except (TypeError, KeyError, AttributeError) as error:
         raise WireError(f"the body is not as the Messages API has it: {error!r}") from None
-
-
-def suited(fields: Mapping[str, msgspec.Raw], model: Model) -> Mapping[str, msgspec.Raw]:
-    """A translated body for this model: who does not think is not told how hard to."""
-    if EFFORT not in fields or "reasoning" in model.capabilities:
-        return fields
-    return {name: raw for name, raw in fields.items() if name != EFFORT}
 
 
 class _Sayer:
@@ -74,8 +56,7 @@ class _Sayer:
                 self._unsayable.append(name)
         self._tools()
         self._settings()
-        sent = {name: _raw(value) for name, value in self._sent.items()}
-        return Said(sent, tuple(self._unsayable), self._unseen)
+        return Said(raw_members(self._sent), tuple(self._unsayable), self._unseen)
 
     def _get(self, name: str) -> Any:
         raw = self._fields.get(name)
@@ -202,7 +183,7 @@ class _Sayer:
         config = self._get("output_config") or {}
         effort = _effort(self._get("thinking") or {}, config.get("effort"))
         if effort:
-            sent[EFFORT] = effort
+            sent["reasoning_effort"] = effort
         if form := config.get("format"):
             schema = {"name": SCHEMA_NAME, "schema": form.get("schema"), "strict": True}
             sent["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -276,7 +257,3 @@ _PARTS: Mapping[str, Callable[[JSON], list[JSON] | None]] = {
     "document": _document,
     "search_result": _found,
 }
-
-
-def _raw(value: object) -> msgspec.Raw:
-    return value if isinstance(value, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(value))

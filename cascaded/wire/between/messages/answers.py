@@ -15,11 +15,11 @@ from cascaded.types.usage import Usage
 from cascaded.wire.anthropic import (
     STOP,
     STOP_REASONS,
-    frame,
     told_usage,
     with_cost,
 )
-from cascaded.wire.openai_chat import parse_event
+from cascaded.wire.openai_chat import chat_usage, parse_event
+from cascaded.wire.sse import named
 
 JSON = dict[str, Any]
 ENDED: dict[str, str] = {
@@ -32,23 +32,6 @@ ENDED: dict[str, str] = {
 UNREADABLE_ARGUMENTS = "unreadable_arguments"
 """Under this name a tool's input has what a model wrote that is no JSON object."""
 _THOUGHTS = ("thinking", "redacted_thinking")
-
-
-def chat_usage(usage: Usage) -> JSON:
-    """Our classes as chat completions tell them."""
-    into: JSON = {
-        "cached_tokens": usage.cache_read_tokens,
-        "cache_write_tokens": usage.cache_write_tokens,
-    }
-    if usage.cache_write_1h_tokens is not None:
-        into["cache_write_1h_tokens"] = usage.cache_write_1h_tokens
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": into,
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
 
 
 # --- Messages, said in chat completions -------------------------------------------------------
@@ -243,7 +226,7 @@ class MessagesEvents:
 
     def frames(self, event: Event) -> bytes:
         """What the chunk is in Messages; empty where it says nothing."""
-        return b"".join(frame(one["type"], msgspec.json.encode(one)) for one in self._events(event))
+        return b"".join(named(one["type"], msgspec.json.encode(one)) for one in self._events(event))
 
     def end(self, usage: Usage, cost: msgspec.Raw, details: msgspec.Raw) -> bytes:
         """The end of the message: why, what it used and what it cost."""
@@ -251,8 +234,8 @@ class MessagesEvents:
         stopped = _stopped(self._ended, refused=self._refused)
         delta = {"type": "message_delta", "delta": stopped, "usage": told_usage(usage)}
         told = with_cost(msgspec.json.encode(delta), usage, cost, details)
-        framed = [frame(one["type"], msgspec.json.encode(one)) for one in last]
-        return b"".join([*framed, frame("message_delta", told), STOP])
+        framed = [named(one["type"], msgspec.json.encode(one)) for one in last]
+        return b"".join([*framed, named("message_delta", told), STOP])
 
     def _events(self, event: Event) -> Iterator[JSON]:
         said = msgspec.json.decode(event.raw)

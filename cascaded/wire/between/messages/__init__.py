@@ -1,0 +1,1 @@
+"""Between chat completions and Anthropic's Messages."""

@@ -1,0 +1,1 @@
+"""Between chat completions and OpenAI's Responses."""
