@@ -428,7 +428,7 @@ class TestKept:
     def test_one_goes_on_from_another(self, sdk: openai.OpenAI, upstream: Upstream) -> None:
         upstream.on("strong", Says("I am Bob."), Says("Bob."), Says("Still Bob."))
         first = ask(sdk, "strong", input="Who are you?", store=True)
-        assert first.store  # type: ignore[attr-defined]
+        assert first.store
         second = ask(sdk, "strong", input="Who?", previous_response_id=first.id, store=True)
         assert second.previous_response_id == first.id
         third = streamed(sdk, "strong", input="And now?", previous_response_id=second.id)
@@ -453,7 +453,7 @@ class TestKept:
         again = sdk.responses.retrieve(made.id)
         assert again == made
         page = sdk.responses.input_items.list(made.id)
-        assert page.data[0].content[0].text == QUESTION  # type: ignore[union-attr]
+        assert page.data[0].content[0].text == QUESTION  # type: ignore
         assert upstream.received[-1].body.get("store") in (None, False)
         with pytest.raises(openai.BadRequestError, match="ended"):
             sdk.responses.cancel(made.id)
@@ -468,7 +468,7 @@ class TestKept:
 
         def texts(**query: Any) -> list[str]:
             listed = sdk.responses.input_items.list(made.id, **query)
-            return [one.content[0].text for one in listed]  # type: ignore[union-attr]
+            return [one.content[0].text for one in listed]  # type: ignore
 
         assert texts(limit=2) == ["4", "3", "2", "1", "0"]
         assert texts(limit=2, order="asc") == ["0", "1", "2", "3", "4"]
