@@ -14,6 +14,7 @@ from cascaded.policy.hooks import (
     read_models,
     unavailable,
 )
+from cascaded.policy.outages import NEVER, Breaker, Thresholds
 from cascaded.ports import Clock, Hook, Ledger
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import HookError
@@ -29,6 +30,9 @@ MAX_TOLD = 100_000
 """Thresholds that are known to have been told; with one more the oldest is forgotten."""
 MAX_TELLING = 64
 """Warnings on their way at once; one more is dropped, counted and logged."""
+OUTAGE = Thresholds(failures=3, open_ns=5 * NS_PER_S, max_open_ns=60 * NS_PER_S)
+"""When a hook is left alone, so that one that is always late costs calls its deadline only now and
+then. Until it is tried again its default holds."""
 LAST_WORDS_S = 1.0
 """What warnings under way get when their hooks are closed."""
 _SEVERITY = {action: place for place, action in enumerate(get_args(Action))}
@@ -62,6 +66,11 @@ class Hooks:
         self._report = report
         self._count = count
         self._failing = set[tuple[str, Point]]()
+        self._breakers = {
+            (hook.name, point): Breaker(NEVER if point == "budget_warning" else OUTAGE)
+            for hook in hooks
+            for point in hook.points
+        }
         self._known: dict[tuple[object, ...], tuple[int, object]] = {}
         self._telling = set[asyncio.Task[None]]()
 
@@ -160,26 +169,50 @@ class Hooks:
         if found is not None and found[0] > self._clock.monotonic_ns():
             self._count(point, hook.kind, "remembered")
             return found[1]  # type: ignore[return-value]  # its key names its reader
+        breaker = self._breakers[hook.name, point]
+        number = breaker.enter(self._clock.monotonic_ns())
+        if number is None:
+            self._count(point, hook.kind, "left_alone")
+            return None
+        try:
+            answer = await self._answer(hook, point, context, models, read)
+        except BaseException:
+            breaker.unknown(number, self._clock.monotonic_ns())
+            raise
+        now_ns = self._clock.monotonic_ns()
+        if answer is None:
+            breaker.failed(number, now_ns, chance=1)
+            return None
+        breaker.answered(number, now_ns)
+        if hook.terms.cache_s:
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = now_ns + int(hook.terms.cache_s * NS_PER_S), answer
+        return answer
+
+    async def _answer(
+        self,
+        hook: Hook,
+        point: Point,
+        context: EnforcementContext,
+        models: tuple[str, ...],
+        read: Callable[[object], T],
+    ) -> T | None:
+        """What it answers now; `None` where it gives none, which is counted and told."""
         try:
             async with asyncio.timeout(hook.terms.deadline_s):
                 said = await hook.ask(point, context, models)
             answer = read(said)
         except TimeoutError:
             self._failed(hook, point, "late", "no answer within its deadline")
-            return None
         except (NonsenseError, HookError) as error:
             self._failed(hook, point, "nonsense", str(error))
-            return None
         except Exception as fault:  # whatever it is: the call has its default
             self._failed(hook, point, "failed", type(fault).__name__)
-            return None
-        self._answered(hook, point)
-        if hook.terms.cache_s:
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-            until = self._clock.monotonic_ns() + int(hook.terms.cache_s * NS_PER_S)
-            self._known[key] = until, answer
-        return answer
+        else:
+            self._answered(hook, point)
+            return answer
+        return None
 
     def _answered(self, hook: Hook, point: Point) -> None:
         self._count(point, hook.kind, "answered")

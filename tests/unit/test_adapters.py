@@ -221,7 +221,7 @@ def test_what_libraries_say_becomes_lines() -> None:
     library.error("after the end")
     warned, failed = log.lines
     assert (warned["level"], warned["logger"]) == ("warning", "some.library")
-    assert (warned["message"], warned["error"], warned["where"]) == ("slow: %s", None, None)
+    assert (warned["message"], warned["error"], warned["where"]) == ("slow: …", None, None)
     assert (failed["level"], failed["error"]) == ("error", "ValueError")
     assert failed["where"].startswith(__file__)
     assert "sk-" not in log.text, "neither arguments nor the words of exceptions"

@@ -223,6 +223,7 @@ async def test_an_asynchronous_hook_may_do_anything_too() -> None:
     world = World(plugin, deadline_s=0.05)
     for do in (cancels, leaves, fails, sleeps):
         plugin.do = staticmethod(do)
+        world.clock.now_ns += 31 * 10**9  # so that it is not left alone
         assert await world.hooks.advise(ALICE) == []
     assert world.outcomes == ["nonsense", "nonsense", "failed", "late"]
     plugin.do = staticmethod(warns)
@@ -243,7 +244,8 @@ async def test_a_call_that_is_cancelled_stays_cancelled() -> None:
     assert world.counts == []
 
 
-async def test_threads_that_hang_take_no_more_with_them() -> None:
+async def test_threads_that_hang_take_no_more_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bracket, "OUTAGE", bracket.NEVER)
     gate = threading.Event()
     plugin = Checks(lambda: gate.wait(9) and "allow")
     world = World(plugin, deadline_s=0.02)
@@ -482,3 +484,46 @@ class Fails:
 def test_the_signature_is_what_the_guide_says() -> None:
     expected = hmac.new(b"s", b"5.{}", "sha256").hexdigest()
     assert signature(Secret("s"), b"{}", 5) == f"t=5,v1={expected}"
+
+
+async def test_a_hook_that_keeps_failing_is_left_alone_for_a_while() -> None:
+    hook = Checks(raises(OSError()))
+    world = World(hook)
+    for _ in range(10):
+        assert await world.hooks.advise(ALICE) == []
+    assert hook.asked == 3
+    assert world.outcomes == ["nonsense"] * 3 + ["left_alone"] * 7
+    for pause_s in (5, 10):
+        world.clock.now_ns += pause_s * 10**9
+        await world.hooks.advise(ALICE)
+        await world.hooks.advise(ALICE)
+    assert hook.asked == 5, "one call tries it after each pause"
+    hook.do = lambda: "allow"
+    world.clock.now_ns += 20 * 10**9
+    for _ in range(2):
+        assert await world.hooks.advise(ALICE) == [Advice("allow")]
+    assert [event for event, _ in world.lines] == ["hook_failed", "hook_recovered"]
+
+
+async def test_a_hook_that_is_left_alone_has_its_default() -> None:
+    world = World(Checks(raises(OSError())), on_failure="block")
+    for _ in range(5):
+        refusal = await world.hooks.advise(ALICE)
+        assert isinstance(refusal, Refusal)
+        assert refusal.code == "hook_unavailable"
+    assert world.outcomes[-1] == "left_alone"
+
+
+async def test_a_caller_who_leaves_in_a_trial_leaves_it_to_the_next() -> None:
+    hook = Checks(raises(OSError()))
+    world = World(hook)
+    for _ in range(3):
+        await world.hooks.advise(ALICE)
+    world.clock.now_ns += 5 * 10**9
+    gate = threading.Event()
+    hook.do = lambda: gate.wait(9) and "allow"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await world.hooks.advise(ALICE)
+    gate.set()
+    assert await world.hooks.advise(ALICE) == [Advice("allow")]
