@@ -104,6 +104,8 @@ class JsonLog:
             "output_tokens": answered and answered.usage.output_tokens,
             "cost_usd": format_usd(outcome.total_nano_usd),
             "latency_ms": round(outcome.elapsed_ns / NS_PER_MS, 3),
+            "first_token_ms": outcome.first_token_ns
+            and round(outcome.first_token_ns / NS_PER_MS, 3),
             "overhead_ms": round(outcome.overhead_ns / NS_PER_MS, 3),
         }
         if refused and refused.code != "abandoned":

@@ -32,6 +32,7 @@ class _ModelSeries:
         self.input = metrics.tokens.labels(model, "input")
         self.output = metrics.tokens.labels(model, "output")
         self.latency = metrics.attempt_seconds.labels(model)
+        self.first_token = metrics.attempt_first_token_seconds.labels(model)
 
 
 class _Spend(Collector):
@@ -153,6 +154,19 @@ class PrometheusMetrics:
             buckets=_LATENCY_S,
             registry=registry,
         )
+        self.attempt_first_token_seconds = Histogram(
+            "cascaded_attempt_first_token_seconds",
+            "Time of a streamed call to a provider until the first of its answer.",
+            ["model"],
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self._first_token = Histogram(
+            "cascaded_first_token_seconds",
+            "Time from the arrival of a streamed call to the first of its answer.",
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
         self._escalated = Counter(
             "cascaded_escalated", "Calls whose first rung was not kept.", registry=registry
         )
@@ -194,8 +208,10 @@ class PrometheusMetrics:
         self._status("ok" if not isinstance(end, Refusal) else end.code, request.kind).inc()
         self._latency.observe(outcome.elapsed_ns / NS_PER_S)
         self._overhead.observe(outcome.overhead_ns / NS_PER_S)
+        if outcome.first_token_ns is not None:
+            self._first_token.observe(outcome.first_token_ns / NS_PER_S)
         for attempt in outcome.attempts:
-            self._attempt(attempt)
+            self._attempt(attempt, streamed=request.stream)
         if not isinstance(end, Refusal):
             self._saved.inc(end.saved_nano_usd / NANO_PER_USD)
             if end.answered_by and end.answered_by.rung > 0:
@@ -240,7 +256,7 @@ class PrometheusMetrics:
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
-    def _attempt(self, attempt: Attempt) -> None:
+    def _attempt(self, attempt: Attempt, *, streamed: bool) -> None:
         series = self._model(attempt.model.name)
         (series.failed if attempt.error else series.answered).inc()
         if attempt.accepted:
@@ -248,6 +264,8 @@ class PrometheusMetrics:
         series.input.inc(attempt.usage.input_tokens)
         series.output.inc(attempt.usage.output_tokens)
         series.latency.observe(attempt.latency_ns / NS_PER_S)
+        if streamed and attempt.first_token_ns is not None:
+            series.first_token.observe(attempt.first_token_ns / NS_PER_S)
 
     def _model(self, name: str) -> _ModelSeries:
         series = self._by_model.get(name)

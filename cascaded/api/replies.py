@@ -1,12 +1,15 @@
 """Where answers go: collected for a plain call, written as they come for a stream."""
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import msgspec
 from aiohttp import web
 
 from cascaded.api.errors import error_object
+from cascaded.ports import Clock
 from cascaded.types.decision import CacheState, Refusal
 from cascaded.types.errors import CallerLeftError
 from cascaded.types.event import Event
@@ -48,6 +51,8 @@ class StreamReply(ABC):
 
     end_mark: bytes | None = DONE
     """The data of the event that ends every whole answer, if there is one."""
+    pulse = b":\n\n"
+    """A sign of life, which clients pass over: a comment of server-sent events."""
 
     def __init__(self, http: web.BaseRequest, request: Request) -> None:
         self.committed = False
@@ -62,6 +67,25 @@ class StreamReply(ABC):
             }
         )
         self._http = http
+        self._quiet = True
+        """Nothing was sent since the last beat."""
+        self._turn: asyncio.Lock | None = None
+        """Where there are heartbeats, one thing is sent at a time."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether its status is out, be it only for a heartbeat."""
+        return self.response.prepared
+
+    async def beat(self, every_s: float, clock: Clock) -> None:
+        """Give signs of life for as long as this runs, after each silence of that length."""
+        self._turn = asyncio.Lock()
+        with suppress(CallerLeftError):
+            while True:
+                await clock.sleep(every_s)
+                if self._quiet:
+                    await self._put(self.pulse)
+                self._quiet = True
 
     async def send(self, event: Event) -> None:
         """One event, as this dialect says it. Raises `CallerLeftError`."""
@@ -100,11 +124,25 @@ class StreamReply(ABC):
         """The data of the last event, if there is to be one."""
 
     async def _write(self, data: bytes) -> None:
-        try:
-            if not self.committed:
-                self.committed = True
+        if not self.committed:
+            self.committed = True
+            if not self.begun:
                 self.response.headers[CACHE_HEADER] = self.cache
+        self._quiet = False
+        await self._put(self.frame(data))
+
+    async def _put(self, framed: bytes) -> None:
+        """Send these bytes in their turn. Raises `CallerLeftError`."""
+        if self._turn is None:
+            return await self._send(framed)
+        async with self._turn:
+            return await self._send(framed)
+
+    async def _send(self, framed: bytes) -> None:
+        """After the head, if that is still to come."""
+        try:
+            if not self.begun:
                 await self.response.prepare(self._http)
-            await self.response.write(self.frame(data))
+            await self.response.write(framed)
         except ConnectionError as gone:
             raise CallerLeftError from gone

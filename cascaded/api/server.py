@@ -5,8 +5,8 @@ Every request reads once which `Services` are in force, and stays with them to i
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import cast
 
@@ -25,7 +25,7 @@ from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
 from cascaded.api.people import People
 from cascaded.api.records import Records
-from cascaded.api.replies import PlainReply, json_response
+from cascaded.api.replies import PlainReply, StreamReply, json_response
 from cascaded.api.responses import Threads
 from cascaded.api.routes import Route
 from cascaded.api.terms import Terms
@@ -41,6 +41,9 @@ from cascaded.types.times import NS_PER_S
 from cascaded.wire import protocol
 from cascaded.wire.openai_chat import WireError
 
+HEARTBEAT = "X-Cascaded-Heartbeat"
+"""Seconds of silence after which a caller wants a sign of life."""
+_HEARTBEAT_S = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?")
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 BUSY_RETRY_S = 1.0
 FAULT_STATUS = 500
@@ -72,6 +75,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     request_timeout_s: float
     body_timeout_s: float
+    heartbeat_s: float = 0.0
+    """After so long a silence a stream is sent a sign of life; 0: none."""
 
 
 class Status(msgspec.Struct):
@@ -335,8 +340,10 @@ async def _stream(
     services: Services, dialect: Dialect, http: web.Request, request: Request
 ) -> web.StreamResponse:
     reply = dialect.stream(http, request)
-    outcome = await _run(services, request, reply)
-    if isinstance(outcome.end, Refusal) and not reply.committed:
+    every_s = _heartbeat_s(services, http)
+    async with _beating(reply, every_s, services.clock) if every_s else nullcontext():
+        outcome = await _run(services, request, reply)
+    if isinstance(outcome.end, Refusal) and not reply.begun:
         refused = dialect.refuse(outcome.end, request.id)
         refused.headers.update(services.desk.headers(outcome, dialect.rates))
         return refused
@@ -346,6 +353,27 @@ async def _stream(
         else:
             await reply.finish(outcome, outcome.end)
     return reply.response
+
+
+def _heartbeat_s(services: Services, http: web.Request) -> float:
+    """What the caller says, else what the configuration does. Raises `WireError`."""
+    said = http.headers.get(HEARTBEAT)
+    if said is None:
+        return services.limits.heartbeat_s
+    if not _HEARTBEAT_S.fullmatch(said):
+        raise WireError(f"{HEARTBEAT} is a number of seconds up to 9999, and 0 for none", HEARTBEAT)
+    return float(said)
+
+
+@asynccontextmanager
+async def _beating(reply: StreamReply, every_s: float, clock: Clock) -> AsyncIterator[None]:
+    """Heartbeats, as long as the call is under way."""
+    async with asyncio.TaskGroup() as tasks:
+        heart = tasks.create_task(reply.beat(every_s, clock))
+        try:
+            yield
+        finally:
+            heart.cancel()
 
 
 async def _run(services: Services, request: Request, reply: Reply) -> Outcome:

@@ -43,6 +43,7 @@ from cascaded.client.results import (
     Receipt,
     Reloaded,
     SetLimits,
+    StreamConfig,
     Summary,
     TierInfo,
     UnresolvedHold,
@@ -65,7 +66,6 @@ _NOT_READY = 503
 T = TypeVar("T")
 Amount = Decimal | str | int
 Query = str | Sequence[Mapping[str, object]]
-StreamMode = Literal["auto", "stream", "buffer"]
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -142,11 +142,18 @@ def run(query: Query, **asked: Unpack[Asked]) -> Call[CascadeResult]:
     return _post("/infer", _json(CascadeResult), _asking(query, asked))
 
 
+AS_USUAL = StreamConfig()
+
+
 def stream(
-    query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
+    query: Query, config: StreamConfig = AS_USUAL, **asked: Unpack[Asked]
 ) -> Call[CascadeStreamChunk]:
     """Ask for an answer in pieces."""
-    body = {**_asking(query, asked), "stream": True, "stream_mode": mode}
+    wanted = msgspec.structs.asdict(config)
+    mode = wanted.pop("mode")
+    # Only what is not as usual: an older daemon does not know the rest.
+    more = {name: value for name, value in wanted.items() if value != getattr(AS_USUAL, name)}
+    body = {**_asking(query, asked), "stream": True, "stream_mode": mode, **more}
     return _post("/infer", _json(CascadeStreamChunk), body)
 
 

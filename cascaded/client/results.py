@@ -4,6 +4,7 @@ Members that a newer daemon sends and this version does not know are ignored.
 """
 
 from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +16,7 @@ class AttemptInfo(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     cost: Decimal
     latency_ms: float
+    first_token_ms: float | None = None
     error: str | None = None
     billing: str = "billed"
     quality_score: float | None = None
@@ -51,6 +53,8 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     user_budget_remaining: Decimal | None = None
     """US dollars left in the user's own tightest budget, where there is one."""
     latency_ms: float = 0.0
+    first_token_ms: float | None = None
+    """Of a stream: until the first of the answer went to the caller."""
     draft_latency_ms: float | None = None
     verifier_latency_ms: float | None = None
     overhead_ms: float = 0.0
@@ -74,6 +78,22 @@ class CascadeResult(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata
     tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: str | None = None
+
+
+class StreamConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer is to be streamed."""
+
+    mode: Literal["auto", "stream", "buffer"] = "auto"
+    """`buffer` holds everything back until it is judged; `stream` lets the last rung speak as it
+    does; `auto` does so unless its ladder is strict."""
+    buffer_size: int = 1
+    """How many pieces come as one chunk."""
+    include_metadata: bool = True
+    """Whether the final chunk has the metadata."""
+    track_cost: bool = True
+    """Whether the final chunk has the cost."""
+    validate_quality_on_complete: bool = True
+    """Whether an answer that was streamed as it came is judged at its end."""
 
 
 class CascadeStreamChunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack
 
 from cascaded.client import calls, sdk
 from cascaded.client.answers import Chunks, Head, api_error, refused, result
-from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records, StreamMode
+from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
     DIAL_AGAIN_S,
@@ -24,7 +24,7 @@ from cascaded.client.connection import (
 )
 from cascaded.client.errors import ProtocolError
 from cascaded.client.exports import Export
-from cascaded.client.results import CascadeStreamChunk, Held, Receipt
+from cascaded.client.results import CascadeStreamChunk, Held, Receipt, StreamConfig
 
 if TYPE_CHECKING:
     from anthropic import Anthropic, AsyncAnthropic
@@ -144,13 +144,13 @@ class Client:
     models = Method(calls.models)
 
     def stream(
-        self, query: Query, *, mode: StreamMode = "auto", **asked: Unpack[Asked]
+        self, query: Query, config: StreamConfig = calls.AS_USUAL, **asked: Unpack[Asked]
     ) -> Generator[CascadeStreamChunk]:
         """Ask, and get the answer as it comes; the last chunk `is_final` and has the metadata.
 
         Closing the generator hangs up. Raises `StreamBrokenError` when the answer breaks off.
         """
-        return self.ask_stream(calls.stream(query, mode=mode, **asked))
+        return self.ask_stream(calls.stream(query, config, **asked))
 
     @contextmanager
     def reserve(

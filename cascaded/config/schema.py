@@ -225,6 +225,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """How long a stopping daemon waits for requests at work."""
     keepalive_timeout_s: MaybeNoSeconds = 75.0
     """How long an idle connection is kept open."""
+    heartbeat_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """After so long a silence a stream that is asked for and has not begun, or pauses, is sent a
+    sign of life that clients pass over. With the first of them its status is out, so that a later
+    refusal is an event of the stream. A caller's `X-Cascaded-Heartbeat` goes before it. 0: none."""
 
     @property
     def socket_mode_bits(self) -> int:

@@ -160,6 +160,7 @@ def make_generation(
             max_body_bytes=config.server.max_body_bytes,
             request_timeout_s=config.server.request_timeout_s,
             body_timeout_s=BODY_TIMEOUT_S,
+            heartbeat_s=config.server.heartbeat_s,
         ),
         status=ground.status,
         breakers=partial(breakers, answerers),

@@ -49,6 +49,8 @@ class Trial:
         self.ended = False
         """Whether the provider gave all of its answer."""
         self.with_callers_key = False
+        self.spoke_ns: int | None = None
+        """When the first of its answer came, by the monotonic clock."""
         self._index = index
         self._model = model
         self._request = request
@@ -67,7 +69,6 @@ class Trial:
         self._progress = Progress()
         self._begun = False
         self._billing: Billing = "unknown"
-        self._first_token_ns: int | None = None
 
     async def run(self, provider: Provider, gate: Reply, clock: Clock, book: list[Attempt]) -> None:
         """Make the call and pass its events to the gate.
@@ -80,8 +81,8 @@ class Trial:
         try:
             async with aclosing(provider.call(self._call(provider))) as events:
                 async for event in events:
-                    if self._first_token_ns is None and event.speaks:
-                        self._first_token_ns = clock.monotonic_ns() - started
+                    if self.spoke_ns is None and event.speaks:
+                        self.spoke_ns = clock.monotonic_ns()
                     self._collector.add(event)
                     await gate.send(event)
             self._billing = "billed"
@@ -90,7 +91,7 @@ class Trial:
             self.fault = fault
             self._billing = fault.billing
         finally:
-            book.append(self._line(clock.monotonic_ns() - started, provider.traits))
+            book.append(self._line(started, clock.monotonic_ns(), provider.traits))
 
     @property
     def unbilled(self) -> bool:
@@ -148,7 +149,7 @@ class Trial:
         stream = self._request.stream
         return OTHERS[form].upstream(fields, self._model, output_bound=self._bound, stream=stream)
 
-    def _line(self, latency_ns: int, traits: ProviderTraits) -> Attempt:
+    def _line(self, started_ns: int, ended_ns: int, traits: ProviderTraits) -> Attempt:
         self._billing = self._billed()
         usage = self._usage()
         return Attempt(
@@ -158,8 +159,8 @@ class Trial:
             billing=self._billing,
             usage=usage,
             cost_nano_usd=self._cost(usage, traits),
-            latency_ns=latency_ns,
-            first_token_ns=self._first_token_ns,
+            latency_ns=ended_ns - started_ns,
+            first_token_ns=None if self.spoke_ns is None else self.spoke_ns - started_ns,
         )
 
     def _billed(self) -> Billing:

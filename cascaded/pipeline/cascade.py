@@ -53,6 +53,8 @@ class Candidate(msgspec.Struct, frozen=True):
     completion: Completion
     held: HeldReply
     line: int
+    spoke_ns: int | None
+    """When the caller was given the first of it; `None`: it is held."""
 
 
 async def climb(
@@ -94,15 +96,18 @@ async def _try_rung(
             if failed:
                 break
             return refused(trial.fault)
+        spoke_ns = trial.spoke_ns if live else None
         answer = trial.completion
-        if not ladder.checked or _judge(request, decision, answer, book, index):
-            return await _keep(decision, reply, Candidate(answer, held, len(book) - 1), book)
-        failed.append(Candidate(answer, held, len(book) - 1))
+        candidate = Candidate(answer, held, len(book) - 1, spoke_ns)
+        unjudged = not ladder.checked or (live and not request.validate_quality_on_complete)
+        if unjudged or _judge(request, decision, answer, book, index):
+            return await _keep(climber, request, decision, reply, candidate, book)
+        failed.append(candidate)
         if answer.finish_reason == "length" and request.asks.bounded:
             break  # another answer would be cut at the caller's bound as well
     if last and (live or not ladder.strict):
         best = max(failed, key=lambda candidate: _score(book, candidate))
-        return await _keep(decision, reply, best, book, flagged=True)
+        return await _keep(climber, request, decision, reply, best, book, flagged=True)
     return _not_good_enough(ladder, book[-1])
 
 
@@ -224,9 +229,19 @@ def _score(book: list[Attempt], candidate: Candidate) -> float:
 
 
 async def _keep(
-    decision: Decision, reply: Reply, kept: Candidate, book: list[Attempt], *, flagged: bool = False
+    climber: Climber,
+    request: Request,
+    decision: Decision,
+    reply: Reply,
+    kept: Candidate,
+    book: list[Attempt],
+    *,
+    flagged: bool = False,
 ) -> Result:
     """Hand a judged answer over."""
+    spoke_ns = kept.spoke_ns
+    if request.stream and spoke_ns is None:
+        spoke_ns = climber.clock.monotonic_ns()
     answered_by = book[kept.line] = replace(book[kept.line], accepted=True)
     for event in kept.held.events:
         await reply.send(event)
@@ -240,6 +255,7 @@ async def _keep(
         full_nano_usd=saved.full_nano_usd,
         reference_priced=saved.at_reference_prices,
         notices=tuple(_stand_ins(decision.ladder, answered_by, book)),
+        spoke_ns=spoke_ns,
     )
 
 

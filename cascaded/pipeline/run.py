@@ -75,7 +75,7 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
                 break
             if isinstance(step, Answer):
                 decision = step.decision
-                end = await _replay(step, request, reply)
+                end = await _replay(step, request, reply, clock.monotonic_ns())
                 break
             decision = step
         else:
@@ -96,7 +96,14 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
                 whole = overheard.whole() if overheard else None
                 pipeline.cache.conclude(request, decision, end, whole)
         elapsed_ns = clock.monotonic_ns() - request.received_ns
-        outcome = Outcome(decision=decision, end=end, attempts=tuple(book), elapsed_ns=elapsed_ns)
+        spoke_ns = end.spoke_ns if isinstance(end, Result) else None
+        outcome = Outcome(
+            decision=decision,
+            end=end,
+            attempts=tuple(book),
+            elapsed_ns=elapsed_ns,
+            first_token_ns=None if spoke_ns is None else spoke_ns - request.received_ns,
+        )
         pipeline.sink.record(request, outcome)
     return outcome
 
@@ -131,7 +138,7 @@ def _close_books(
         )
 
 
-async def _replay(answer: Answer, request: Request, reply: Reply) -> Result:
+async def _replay(answer: Answer, request: Request, reply: Reply, now_ns: int) -> Result:
     """Give an answer that is already known, in the form that is asked for."""
     reply.cache = answer.decision.cache
     recalled, collected = answer.recalled, Collector()
@@ -147,4 +154,5 @@ async def _replay(answer: Answer, request: Request, reply: Reply) -> Result:
         saved_nano_usd=recalled.full_nano_usd,
         full_nano_usd=recalled.full_nano_usd,
         reference_priced=recalled.reference_priced,
+        spoke_ns=now_ns if request.stream else None,
     )

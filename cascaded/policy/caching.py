@@ -24,7 +24,8 @@ UNHEEDED = frozenset({"model", "stream", "stream_options", "user", "safety_ident
 UNCOUNTED = frozenset(
     {
         *("id", "principal", "claims", "cache", "received_ns", "created_s"),
-        *("stream", "stream_mode", "include_usage"),
+        *("stream", "stream_mode", "include_usage", "buffer_size"),
+        *("include_metadata", "track_cost", "validate_quality_on_complete"),
         # The key has them by itself, or in the body's members.
         *("model", "fields", "messages", "asks", "max_output_tokens", "choices"),
         *("deterministic", "wants_logprobs", "caller_key"),

@@ -81,6 +81,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     attempts: tuple[Attempt, ...]
     elapsed_ns: int
     kind: Kind
+    first_token_ns: int | None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -150,6 +151,7 @@ class UsageLog(UsageReader):
                 outcome.attempts,
                 outcome.elapsed_ns,
                 request.kind,
+                outcome.first_token_ns,
             )
         )
 
@@ -268,6 +270,7 @@ def _record(finished: _Finished) -> UsageRecord:
         elapsed_ns=finished.elapsed_ns,
         overhead_ns=finished.elapsed_ns - sum(attempt.latency_ns for attempt in attempts),
         kind=finished.kind,
+        first_token_ns=finished.first_token_ns,
     )
 
 

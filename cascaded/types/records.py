@@ -87,6 +87,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     kind: Kind = "chat"
     imported: bool = False
     """Brought in from an export: history of another ledger, which this one knows nothing of."""
+    first_token_ns: int | None = None
+    """From the arrival of a streamed call to the first of its answer that went to the caller."""
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -116,6 +116,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     asks: Asks = Asks()
     max_cost_nano_usd: int | None = None
     stream_mode: StreamMode | None = None
+    buffer_size: int = 1
+    """How many pieces of a stream go to the caller as one."""
+    include_metadata: bool = True
+    """Whether the end of a stream tells how the answer came about."""
+    track_cost: bool = True
+    """Whether it tells what the answer cost."""
+    validate_quality_on_complete: bool = True
+    """Whether an answer that has gone out as it came is judged at its end."""
     cache: CacheWish = CacheWish()
     domain: str | None = None
     claims: Claims = Claims()

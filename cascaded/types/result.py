@@ -62,6 +62,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """What it cost; for `unknown`, the worst it can have cost."""
     latency_ns: int = 0
     first_token_ns: int | None = None
+    """From its start to the first of its answer; of a plain one that is the whole."""
     verdict: Verdict | None = None
     accepted: bool = False
 
@@ -86,6 +87,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The saving is at reference prices, because the models themselves are free."""
     notices: tuple[str, ...] = ()
     """What the caller must be told of who answered."""
+    spoke_ns: int | None = None
+    """When the caller of a stream was given the first of it, by the monotonic clock."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +98,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     end: Result | Refusal
     attempts: tuple[Attempt, ...] = ()
     elapsed_ns: int = 0
+    first_token_ns: int | None = None
+    """From the arrival of a streamed call to the first of its answer that went to the caller."""
     left: tuple[LimitView, ...] = ()
     """What is left of the limits that it was charged to, once it is settled."""
 

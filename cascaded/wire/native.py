@@ -12,6 +12,8 @@ from cascaded.wire.caching import CACHE_HEADER, CacheWord
 from cascaded.wire.openai_chat import ABSENT, Fields, WireError, check_text, explain_mistake
 
 NS_PER_MS = 1_000_000
+MAX_BUFFERED = 1_000
+"""Pieces of a stream that may be asked for as one."""
 NOT_OPTIONS = ("model", "messages", "stream")
 """Members of chat completions that `/infer` has names of its own for."""
 
@@ -60,6 +62,14 @@ class InferRequest(Who, kw_only=True, forbid_unknown_fields=True):
     domain: str | None = None
     stream: bool = False
     stream_mode: StreamMode | None = None
+    buffer_size: Annotated[int, msgspec.Meta(ge=1, le=MAX_BUFFERED)] = 1
+    """How many pieces come as one."""
+    include_metadata: bool = True
+    """Whether the final chunk has the metadata."""
+    track_cost: bool = True
+    """Whether the final chunk has the cost."""
+    validate_quality_on_complete: bool = True
+    """Whether an answer that was streamed as it came is judged at its end."""
     cache: CacheWord | None = None
     """Earlier answers: `on`, also where answers may differ; `refresh`: ask anew; `off`."""
     options: Fields = {}
@@ -143,6 +153,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "attempts": [_attempt(attempt) for attempt in outcome.attempts],
         "cache": result.cache,
         "latency_ms": _ms(outcome.elapsed_ns),
+        "first_token_ms": _ms_or_none(outcome.first_token_ns),
         "draft_latency_ms": draft and _ms(draft.latency_ns),
         "verifier_latency_ms": verifier and _ms(verifier.latency_ns),
         "overhead_ms": _ms(outcome.overhead_ns),
@@ -217,6 +228,7 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "quality_score": attempt.verdict and attempt.verdict.score,
         "accepted": attempt.accepted,
         "latency_ms": _ms(attempt.latency_ns),
+        "first_token_ms": _ms_or_none(attempt.first_token_ns),
     }
 
 
@@ -226,3 +238,7 @@ def _percent(part: int, whole: int) -> float:
 
 def _ms(nanoseconds: int) -> float:
     return round(nanoseconds / NS_PER_MS, 3)
+
+
+def _ms_or_none(nanoseconds: int | None) -> float | None:
+    return None if nanoseconds is None else _ms(nanoseconds)

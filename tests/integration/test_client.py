@@ -135,7 +135,7 @@ def test_a_stream_that_escalates_shows_one_answer(client: Client, upstream: Upst
     upstream.on("cheap", Says(REFUSAL))
     upstream.on("strong", Says(GOOD))
     for mode in ("auto", "stream", "buffer"):
-        chunks = list(client.stream(QUESTION, mode=mode))
+        chunks = list(client.stream(QUESTION, cascaded.StreamConfig(mode=mode)))
         assert "".join(chunk.content for chunk in chunks) == GOOD
         assert chunks[-1].metadata is not None
         assert not chunks[-1].metadata.draft_accepted

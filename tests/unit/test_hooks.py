@@ -25,6 +25,7 @@ from cascaded.policy.hooks import (
     read_advice,
     read_models,
 )
+from cascaded.policy.outages import NEVER
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.errors import LedgerFaultError
 from cascaded.types.hooks import Advice, EnforcementContext, HookTerms, OnFailure
@@ -245,7 +246,7 @@ async def test_a_call_that_is_cancelled_stays_cancelled() -> None:
 
 
 async def test_threads_that_hang_take_no_more_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bracket, "OUTAGE", bracket.NEVER)
+    monkeypatch.setattr(bracket, "OUTAGE", NEVER)
     gate = threading.Event()
     plugin = Checks(lambda: gate.wait(9) and "allow")
     world = World(plugin, deadline_s=0.02)

@@ -71,6 +71,7 @@ class MessagesStream(StreamReply):
     """Events of Messages, each with its name."""
 
     end_mark = None
+    pulse = named("ping", b'{"type": "ping"}')
     _last: bytes | None = None
     """The `message_delta`: it waits for the end, where the cost is known."""
     _events: MessagesEvents | None = None

@@ -10,6 +10,7 @@ from cascaded.api.dialects.openai_chat import to_request
 from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
 from cascaded.policy.limits import rate_headers
+from cascaded.types.decision import Refusal
 from cascaded.types.event import Event
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome, Result
@@ -78,20 +79,47 @@ class NativeStream(StreamReply):
     """`CascadeStreamChunk`s: model_name, content, is_final, cost, metadata; the final one has the
     tool calls too, whole."""
 
+    def __init__(self, http: web.BaseRequest, request: Request) -> None:
+        super().__init__(http, request)
+        self._gathered: list[str] = []
+
     def say(self, event: Event) -> bytes | None:
-        """The text that the event adds, if it adds any."""
-        return _chunk(content=event.text) if event.text else None
+        """The text that the event adds, if it adds any; with a `buffer_size`, that of so many."""
+        if not event.text:
+            return None
+        self._gathered.append(event.text)
+        return self._taken() if len(self._gathered) >= self.request.buffer_size else None
 
     async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
-        """The final chunk: no text, but the cost and the whole metadata."""
+        """The final chunk: no text, but the cost and the whole metadata, where wanted."""
+        request = self.request
         return _chunk(
             is_final=True,
             model_name=model_used(result),
-            cost=usd(outcome.total_nano_usd),
+            cost=usd(outcome.total_nano_usd) if request.track_cost else None,
             tool_calls=_tool_calls(result),
             finish_reason=result.answer.finish_reason,
-            metadata=metadata(self.request, outcome, result),
+            metadata=metadata(request, outcome, result) if request.include_metadata else None,
         )
+
+    async def finish(self, outcome: Outcome, result: Result) -> None:
+        """See `StreamReply.finish`. What is still gathered goes first."""
+        await self._pour()
+        await super().finish(outcome, result)
+
+    async def fail(self, refusal: Refusal) -> None:
+        """See `StreamReply.fail`."""
+        await self._pour()
+        await super().fail(refusal)
+
+    def _taken(self) -> bytes:
+        text = "".join(self._gathered)
+        self._gathered.clear()
+        return _chunk(content=text)
+
+    async def _pour(self) -> None:
+        if self._gathered:
+            await self._write(self._taken())
 
 
 def _chunk(*, content: str = "", is_final: bool = False, **more: object) -> bytes:
@@ -111,6 +139,10 @@ def _with_native(request: Request, infer: InferRequest) -> Request:
             None if is_absent(infer.max_cost) else parse_amount(infer.max_cost, "max_cost")
         ),
         stream_mode=infer.stream_mode,
+        buffer_size=infer.buffer_size,
+        include_metadata=infer.include_metadata,
+        track_cost=infer.track_cost,
+        validate_quality_on_complete=infer.validate_quality_on_complete,
         cache=joined(request.cache, WORDS[infer.cache]) if infer.cache else request.cache,
         domain=infer.domain,
         claims=with_body(request.claims, infer),
