@@ -11,8 +11,11 @@ __all__ = [
     "LedgerFault",
     "LedgerOpenError",
     "LimitSet",
+    "Linear",
     "ManualClock",
+    "TextEncoder",
     "Vocabulary",
+    "dot",
     "toml_tree",
 ]
 
@@ -62,6 +65,36 @@ class Vocabulary:
         `(tokens, exact, images_low, images_other, audio_clips, audio_bytes, files, file_bytes)`.
         Raises `ValueError` that says what is wrong with the JSON.
         """
+
+@final
+class TextEncoder:
+    """What turns texts into the input of a small model. Works without the GIL."""
+
+    @staticmethod
+    def from_tokenizer_json(json: bytes, max_tokens: int) -> TextEncoder:
+        """From the content of a `tokenizer.json`; texts are cut so that there are at most
+        `max_tokens`. Raises `ValueError`."""
+
+    def encode(self, text: str, second: str | None = None) -> tuple[list[int], list[int]]:
+        """`(ids, type_ids)` of a text, or of two that belong together. Raises `ValueError` for a
+        `str` with lone surrogates."""
+
+@final
+class Linear:
+    """Linear functions of one vector. Vectors are little-endian 32-bit floats."""
+
+    def __new__(cls, weights: bytes, bias: Sequence[float]) -> Linear:
+        """`weights` has the functions' one after another. Raises `ValueError`."""
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers that a vector must have."""
+
+    def values(self, vector: bytes) -> list[float]:
+        """The value of each function. Raises `ValueError` for a vector of another length."""
+
+def dot(left: bytes, right: bytes) -> float:
+    """The dot product of two vectors. Raises `ValueError` where their lengths differ."""
 
 _Scope = Literal["global", "organization", "workspace", "team", "user", "tier", "tag", "run"]
 _Window = Literal["day", "week", "month", "total", "rolling_day", "rolling_week", "rolling_month"]

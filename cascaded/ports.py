@@ -36,6 +36,7 @@ from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, 
 from cascaded.types.recalled import CacheFigures, Recalled
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Outcome, Result
+from cascaded.types.vectors import Unavailable, Vector
 
 T = TypeVar("T")
 
@@ -308,6 +309,32 @@ class Hook(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+        ...
+
+
+class Embedder(Protocol):
+    """A small model that turns texts into vectors, off the event loop."""
+
+    name: str
+    """Of the model: heads are fitted for one model's vectors."""
+
+    async def embed(self, texts: Sequence[str]) -> tuple[Vector, ...] | Unavailable:
+        """A vector for each text, of which only the beginning counts; or why there are none. Does
+        not raise. To ask again for the same text costs next to nothing."""
+        ...
+
+
+class Classifier(Protocol):
+    """A small model that judges texts, off the event loop."""
+
+    name: str
+    labels: tuple[str, ...]
+
+    async def classify(
+        self, texts: Sequence[str | tuple[str, str]]
+    ) -> tuple[tuple[float, ...], ...] | Unavailable:
+        """The probability of each label, for each text or pair (premise, hypothesis); or why there
+        are none. Does not raise."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -15,6 +16,7 @@ from cascaded.types.money import NANO_PER_USD
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome
 from cascaded.types.times import NS_PER_S
+from cascaded.types.vectors import ModelFigures, Reason
 
 MAX_MODELS = 200
 """More distinct models than this share the label `other`."""
@@ -103,6 +105,32 @@ class _States(Collector):
             for state in self._states:
                 family.add_metric([thing, state], float(state == now))
         return [family]
+
+
+class _SmallModels(Collector):
+    """What the models that judge texts have done, from their own figures."""
+
+    def __init__(self, read: Callable[[], Mapping[str, ModelFigures]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Texts by how they fared, and the time that their models took."""
+        texts = CounterMetricFamily(
+            "cascaded_small_model_texts",
+            "Texts given to a small model: answered, remembered (known from before), or why there"
+            " was no answer, so that rules alone decided.",
+            labels=["model", "outcome"],
+        )
+        busy = CounterMetricFamily(
+            "cascaded_small_model_busy_seconds",
+            "Time that a small model has worked.",
+            labels=["model"],
+        )
+        for name, figures in self._read().items():
+            for outcome in ("answered", "remembered", *get_args(Reason)):
+                texts.add_metric([name, outcome], getattr(figures, outcome))
+            busy.add_metric([name], figures.busy_ns / NS_PER_S)
+        return [texts, busy]
 
 
 class _Counted(Collector):
@@ -242,6 +270,10 @@ class PrometheusMetrics:
     ) -> None:
         """How each provider stands, read when it is looked at."""
         self._registry.register(_States(name, documentation, states, read))
+
+    def small_models(self, read: Callable[[], Mapping[str, ModelFigures]]) -> None:
+        """What each small model has done, read when it is looked at."""
+        self._registry.register(_SmallModels(read))
 
     def counter(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """One more figure that only grows, read when it is looked at."""

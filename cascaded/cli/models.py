@@ -10,7 +10,7 @@ import msgspec
 
 from cascaded.cli.exits import Exit
 from cascaded.cli.show import JSON, MIB, Row, table
-from cascaded.models.catalogue import MODELS, ModelFile, UnknownModelError, find
+from cascaded.models.catalogue import ALL_MODELS, MODELS, ModelFile, UnknownModelError, find
 from cascaded.models.folder import Finding, listing, models_folder, verify
 from cascaded.models.pull import OnProgress, Progress, PullError, make_sources, pull
 
@@ -34,7 +34,7 @@ def list_models(as_json: bool) -> None:
 def verify_models(as_json: bool) -> None:
     """Hash every model that is here and compare with its pinned sha256."""
     folder = models_folder(os.environ)
-    findings = [verify(model, folder) for model in MODELS]
+    findings = [verify(model, folder) for model in ALL_MODELS]
     _print(findings, as_json=as_json)
     if any(finding.state == "bad" for finding in findings):
         sys.exit(Exit.FAULT)
@@ -52,9 +52,10 @@ def verify_models(as_json: bool) -> None:
 )
 @JSON
 def pull_models(names: tuple[str, ...], sources: tuple[str, ...], as_json: bool) -> None:
-    """Fetch models NAME… (all of them when none is named). Resumes, and always checks the hash."""
+    """Fetch models NAME…; without a name, those that answer questions. Resumes, and always checks
+    the hash."""
     try:
-        chosen = [find(name) for name in names] or list(MODELS)
+        chosen = [find(name, ALL_MODELS) for name in names] or list(MODELS)
         made = make_sources(sources, os.environ)
     except (UnknownModelError, ValueError) as error:
         raise click.UsageError(str(error)) from None

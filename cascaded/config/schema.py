@@ -61,6 +61,8 @@ MAX_NAMED_SCOPES = 10_000
 MAX_TAGS = 8
 MAX_TRUSTED = 1024
 MAX_PLUGINS = 8
+MAX_CLASSIFIERS = 16
+MAX_LABELS = 1024
 MAX_SCOPE_ID_BYTES = 256
 """What the ledger takes, in UTF-8; for a tag `name=value`."""
 MAX_SOCKET_PATH_BYTES = 107
@@ -511,6 +513,45 @@ class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """`fast`: rules, in under 5 ms."""
 
 
+class SmallModel(msgspec.Struct, frozen=True, kw_only=True):
+    """An ONNX model that runs on this machine's processor; needs the extra `cascaded[onnx]`. It is
+    loaded when it is first used, by whatever is configured to use it."""
+
+    start: Literal["first_use", "boot"] = "first_use"
+    """When it is loaded. On its first use the calls that cannot wait go by rules alone."""
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Threads that one text is worked on with."""
+    max_waiting: Annotated[int, Meta(ge=1, le=65_536)] = 256
+    """Texts that may wait for it. For one more it is overloaded, and rules alone decide."""
+    deadline_ms: DeadlineMs = 250
+    """Longest wait for it. Then rules alone decide."""
+
+
+class Embedder(SmallModel, frozen=True, kw_only=True):
+    """The model that turns texts into vectors, for domains, quality and guardrails."""
+
+    folder: Path | None = None
+    """Another model of sentence embeddings: a folder with `model.onnx` and `tokenizer.json`. The
+    heads in the package are for the default, all-MiniLM-L6-v2 (`cascaded models pull minilm`), and
+    are not used with another."""
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 256
+    """How much of a text it reads."""
+
+
+class Classifier(SmallModel, frozen=True, kw_only=True):
+    """A model that judges texts, in a folder with `model.onnx` and `tokenizer.json`."""
+
+    folder: Path
+    """Where it is."""
+    labels: Annotated[tuple[Text, ...], Meta(max_length=MAX_LABELS)] = ()
+    """What its numbers mean, in their order. By default what `id2label` in its `config.json`
+    says."""
+    independent: bool = False
+    """Whether several labels may be right at once."""
+    max_tokens: Annotated[int, Meta(ge=8, le=8192)] = 512
+    """How much of a text it reads."""
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Where money and rates are kept."""
 
@@ -814,6 +855,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What holds for every request."""
     quality: Quality = Quality()
     """How answers are judged."""
+    embedder: Embedder = Embedder()
+    """The model that turns texts into vectors. It is used only where something needs it."""
+    classifiers: Annotated[Mapping[Name, Classifier], Meta(max_length=MAX_CLASSIFIERS)] = (
+        msgspec.field(default_factory=nothing)
+    )
+    """Models that judge texts, by the names that other tables use. By default none."""
     ledger: Ledger = Ledger()
     """Where money and rates are kept."""
     records: Records = Records()

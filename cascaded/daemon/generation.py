@@ -33,6 +33,7 @@ from cascaded.daemon.ground import Ground
 from cascaded.daemon.hooks import make_hooks
 from cascaded.daemon.plans import KeptPlans, directory
 from cascaded.daemon.rules import rulebook_of
+from cascaded.daemon.small_models import SmallModels, make_small_models
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.hooks import Hooks
@@ -65,6 +66,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     answerers: Mapping[str, Answerer]
     plans: KeptPlans | None
     hooks: Hooks | None
+    small_models: SmallModels
     services: Services
 
 
@@ -87,6 +89,7 @@ def make_generation(
     book = model_book(config, prices_today(config, ground.clock))
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
+    small_models = make_small_models(config, former.small_models if former else None)
     parts = _parts(config, ground, book, rulebook, users, hooks)
     services = Services(
         version=version("cascaded"),
@@ -182,6 +185,7 @@ def make_generation(
         answerers=answerers,
         plans=plans,
         hooks=hooks,
+        small_models=small_models,
         services=services,
     )
 

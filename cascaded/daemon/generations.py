@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeVar, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 from cascaded.api.server import Services
 from cascaded.config import Config
@@ -15,7 +15,6 @@ from cascaded.daemon.idle import until_idle
 from cascaded.daemon.log import Lines, close_stream, open_stream
 from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
 from cascaded.daemon.responses import response_room
-from cascaded.pipeline.hooks import Hooks
 from cascaded.policy.limits import named_limits
 from cascaded.policy.outages import State
 from cascaded.ports import Provider
@@ -77,6 +76,7 @@ class Generations:
             get_args(State),
             lambda: self.now.services.breakers(),
         )
+        ground.metrics.small_models(lambda: self.now.small_models.figures())
 
     def current(self) -> Services:
         """The services in force."""
@@ -194,6 +194,7 @@ class Generations:
         for provider in _providers(generation):
             if isinstance(provider, EmbeddedProvider):
                 provider.boot()
+        generation.small_models.boot()
 
 
 def fixed_changes(old: Config, new: Config) -> list[str]:
@@ -208,10 +209,19 @@ def fixed_changes(old: Config, new: Config) -> list[str]:
     ]
 
 
-def _owned(generation: Generation) -> list[Provider | KeptPlans | Hooks]:
+class Closes(Protocol):
+    """Whatever holds something open."""
+
+    async def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+def _owned(generation: Generation) -> list[Closes]:
     """What is closed with the last generation that has it."""
     return [
         *_providers(generation),
+        *generation.small_models.all,
         *(one for one in (generation.plans, generation.hooks) if one is not None),
     ]
 

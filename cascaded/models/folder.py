@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from cascaded.models.catalogue import MODELS, ModelFile
+from cascaded.models.catalogue import ALL_MODELS, ModelFile
 from cascaded.types.environment import Variable
 
 HASH_CHUNK_BYTES = 1024 * 1024
@@ -64,7 +64,7 @@ def look(model: ModelFile, folder: Path) -> Finding:
     path = weights_path(model, folder)
     size = size_of(path)
     if size is None:
-        pulled = size_of(work_folder(model, folder) / WEIGHTS_PARTIAL) or 0
+        pulled = bytes_under(work_folder(model, folder))
         state: State = "partial" if pulled else "absent"
         return Finding(model=model, state=state, path=path, bytes_on_disk=pulled)
     if size != model.size_bytes:
@@ -72,7 +72,7 @@ def look(model: ModelFile, folder: Path) -> Finding:
     return Finding(model=model, state="present", path=path, bytes_on_disk=size)
 
 
-def listing(folder: Path, models: Sequence[ModelFile] = MODELS) -> tuple[Finding, ...]:
+def listing(folder: Path, models: Sequence[ModelFile] = ALL_MODELS) -> tuple[Finding, ...]:
     """`look` at every model, in the catalogue's order."""
     return tuple(look(model, folder) for model in models)
 

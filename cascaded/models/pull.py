@@ -20,6 +20,7 @@ from cascaded.models.folder import (
     weights_path,
     work_folder,
 )
+from cascaded.models.made import Fetch, MadeSource
 from cascaded.models.sources import (
     DISK_FULL,
     FolderSource,
@@ -78,12 +79,31 @@ def pull(
     only checked. Whatever stops it (an error, Ctrl-C, power) leaves either no file or a good
     one, and what came so far for the next pull. Raises `PullError`.
     """
+    for other in model.beside:
+        pull(other, folder, sources, on_progress=on_progress, free_bytes=free_bytes)
+
+    def fetch(origin: ModelFile, into: Path) -> Path:
+        try:
+            return pull(origin, into, sources, on_progress=on_progress, free_bytes=free_bytes)
+        except PullError as fault:
+            raise SourceError(str(fault)) from fault
+
     try:
         with _alone(model, folder) as work:
-            _Pull(model, folder, work, on_progress, free_bytes).run(sources)
+            _Pull(model, folder, work, on_progress, free_bytes).run(
+                _sources_of(model, sources, fetch)
+            )
     except OSError as fault:
         raise PullError(_disk_words(model, folder, fault)) from fault
     return weights_path(model, folder)
+
+
+def _sources_of(model: ModelFile, sources: Sequence[Source], fetch: Fetch) -> Sequence[Source]:
+    if model.made_of is None:
+        return sources
+    # A folder may have the finished file: a machine without a network is given it so.
+    finished = (source for source in sources if isinstance(source, FolderSource))
+    return (*finished, MadeSource(model.made_of, fetch))
 
 
 class _Pull:
@@ -156,8 +176,10 @@ class _Pull:
                 f"its sha256 is {actual}, not {self._model.sha256}"
             )
             return False
-        self._partial.replace(weights_path(self._model, self._folder))
-        _sync_folder(self._folder)
+        finished = weights_path(self._model, self._folder)
+        finished.parent.mkdir(exist_ok=True)
+        self._partial.replace(finished)
+        _sync_folder(finished.parent)
         shutil.rmtree(self._work)
         return True
 

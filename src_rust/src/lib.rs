@@ -4,6 +4,7 @@ mod config;
 mod ledger;
 mod rows;
 mod tokens;
+mod vectors;
 
 #[pyo3::pymodule]
 mod _core {
@@ -12,7 +13,9 @@ mod _core {
     #[pymodule_export]
     use crate::ledger::{HoldError, Ledger, LedgerFault, LedgerOpenError, LimitSet, ManualClock};
     #[pymodule_export]
-    use crate::tokens::Vocabulary;
+    use crate::tokens::{TextEncoder, Vocabulary};
+    #[pymodule_export]
+    use crate::vectors::{dot, Linear};
     #[pymodule_export]
     const LONG_INPUT_BYTES: usize = crate::tokens::LONG_INPUT_BYTES;
 }

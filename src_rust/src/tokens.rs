@@ -99,3 +99,32 @@ impl Vocabulary {
 fn value_error(error: tokens::TokenError) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
+
+/// What turns texts into the input of a small model.
+#[pyclass(frozen, module = "cascaded._core")]
+pub struct TextEncoder(tokens::Encoder);
+
+#[pymethods]
+impl TextEncoder {
+    /// From the content of a `tokenizer.json`; texts are cut so that there are `max_tokens`.
+    #[staticmethod]
+    fn from_tokenizer_json(py: Python<'_>, json: &[u8], max_tokens: usize) -> PyResult<Self> {
+        py.detach(|| tokens::Encoder::from_tokenizer_json(json, max_tokens))
+            .map(Self)
+            .map_err(value_error)
+    }
+
+    /// `(ids, type_ids)` of a text, or of two that belong together.
+    #[pyo3(signature = (text, second=None))]
+    fn encode(
+        &self,
+        py: Python<'_>,
+        text: &str,
+        second: Option<&str>,
+    ) -> PyResult<(Vec<u32>, Vec<u32>)> {
+        let encoded = py.detach(|| self.0.encode(text, second));
+        encoded
+            .map(|found| (found.ids, found.types))
+            .ok_or_else(|| PyValueError::new_err("the tokenizer does not know its own tokens"))
+    }
+}

@@ -5,4 +5,5 @@ pub mod ledger;
 pub mod limiter;
 mod planted;
 pub mod tokens;
+pub mod vectors;
 pub mod window;

@@ -23,24 +23,7 @@ pub struct HuggingFace {
 
 impl HuggingFace {
     pub(super) fn from_json(json: &[u8]) -> Result<Self, TokenError> {
-        if json.len() > TOKENIZER_JSON_BYTES_MAX {
-            return Err(TokenError::Tokenizer(format!(
-                "it has {} bytes; at most {TOKENIZER_JSON_BYTES_MAX} are read",
-                json.len()
-            )));
-        }
-        // The library panics on some files that are JSON but no tokenizer.
-        let mut tokenizer = catch_unwind(|| Tokenizer::from_bytes(json))
-            .map_err(|_| TokenError::Tokenizer("its parts do not fit together".to_owned()))?
-            .map_err(|error| TokenError::Tokenizer(error.to_string()))?;
-        // Fixed lengths are for training: they would cut or fill up what is to be counted.
-        tokenizer
-            .with_truncation(None)
-            .map_err(|error| TokenError::Tokenizer(error.to_string()))?;
-        tokenizer.with_padding(None);
-        // Text that spells a special token is the caller's text.
-        tokenizer.set_encode_special_tokens(true);
-        Ok(Self { tokenizer })
+        load(json).map(|tokenizer| Self { tokenizer })
     }
 
     /// Tokens in a text, without those that the tokenizer's template would put around it.
@@ -79,6 +62,28 @@ impl HuggingFace {
     }
 }
 
+/// The tokenizer of a `tokenizer.json`, for texts as they are.
+pub(super) fn load(json: &[u8]) -> Result<Tokenizer, TokenError> {
+    if json.len() > TOKENIZER_JSON_BYTES_MAX {
+        return Err(TokenError::Tokenizer(format!(
+            "it has {} bytes; at most {TOKENIZER_JSON_BYTES_MAX} are read",
+            json.len()
+        )));
+    }
+    // The library panics on some files that are JSON but no tokenizer.
+    let mut tokenizer = catch_unwind(|| Tokenizer::from_bytes(json))
+        .map_err(|_| TokenError::Tokenizer("its parts do not fit together".to_owned()))?
+        .map_err(|error| TokenError::Tokenizer(error.to_string()))?;
+    // Fixed lengths are for training: they would cut or fill up what is to be counted.
+    tokenizer
+        .with_truncation(None)
+        .map_err(|error| TokenError::Tokenizer(error.to_string()))?;
+    tokenizer.with_padding(None);
+    // Text that spells a special token is the caller's text.
+    tokenizer.set_encode_special_tokens(true);
+    Ok(tokenizer)
+}
+
 /// A text in slices of whole characters.
 fn slices(mut text: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
@@ -89,7 +94,7 @@ fn slices(mut text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The last border between characters that is no later than `at`.
-fn boundary(text: &str, at: usize) -> usize {
+pub(super) fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len()))
         .rev()
         .find(|&border| text.is_char_boundary(border))

@@ -5,6 +5,7 @@
 
 mod bound;
 mod chat;
+mod encoder;
 mod hugging_face;
 mod json;
 mod merges;
@@ -17,6 +18,7 @@ use std::fmt;
 
 pub use bound::bytes_bound;
 pub use chat::PromptCount;
+pub use encoder::{Encoded, Encoder};
 pub use hugging_face::{HuggingFace, TOKENIZER_JSON_BYTES_MAX};
 pub use json::{JSON_BYTES_MAX, JSON_DEPTH_MAX};
 pub use public::Encoding;

@@ -1,0 +1,1 @@
+"""How well it decides, on public data that others wrote. See `__main__`."""
