@@ -16,6 +16,10 @@ if TYPE_CHECKING:
         AuditPage,
         Backup,
         BackupPart,
+        BatchError,
+        BatchInfo,
+        BatchPage,
+        BatchResult,
         Budget,
         BudgetExceededError,
         CacheChecked,
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
         WorkspacesPage,
     )
     from cascaded.state.profiles import ProfileManager
+    from cascaded.types.batch import BatchConfig
     from cascaded.types.hooks import EnforcementContext
     from cascaded.types.profile import (
         BudgetConfig,
@@ -81,6 +86,11 @@ __all__ = [
     "AuditPage",
     "Backup",
     "BackupPart",
+    "BatchConfig",
+    "BatchError",
+    "BatchInfo",
+    "BatchPage",
+    "BatchResult",
     "Budget",
     "BudgetConfig",
     "BudgetExceededError",
@@ -135,6 +145,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "BatchConfig": "cascaded.types.batch",
     "BudgetConfig": "cascaded.types.profile",
     "EnforcementContext": "cascaded.types.hooks",
     "ModelPreferences": "cascaded.types.profile",

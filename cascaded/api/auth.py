@@ -25,6 +25,8 @@ from cascaded.types.secret import Secret
 
 _UCRED = struct.Struct("iII")
 
+KEY_PREFIX = "key:"
+"""Of the principal's id, before that of an issued key."""
 WHY_NOT = {
     "unknown": "This key was not issued here, or was forgotten long ago.",
     "revoked": "This key was revoked. Ask the operator for another one.",
@@ -40,6 +42,19 @@ class Issued(Protocol):
 
     def find(self, digest: bytes) -> IssuedKey | None:
         """The key with this SHA-256, whatever its state."""
+        ...
+
+    def get(self, id: str) -> IssuedKey | None:
+        """The key of this id, likewise."""
+        ...
+
+
+class Headed(Protocol):
+    """What has headers: an HTTP request, or what is kept of one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By name, in any case."""
         ...
 
 
@@ -73,7 +88,17 @@ class Gate:
             return self._by_issued(key)
         return self._peer(request.transport) or self._by_key(key)
 
-    def forwardable_key(self, request: web.BaseRequest, principal: Principal) -> str | None:
+    def still(self, principal: Principal) -> Refusal | None:
+        """Why somebody who was let in earlier would not be now: the key was taken back."""
+        if principal.kind == "peer" or principal.id in self._tcp_key_digests:
+            return None
+        known = self._issued.get(principal.id.removeprefix(KEY_PREFIX))
+        state = known.state(self._clock.wall_ns()) if known else "unknown"
+        if state == "active":
+            return None
+        return Refusal(code="unauthenticated", message=WHY_NOT[state])
+
+    def forwardable_key(self, request: Headed, principal: Principal) -> str | None:
         """The caller's key, unless it is one of ours: those open this daemon and nothing else."""
         key = caller_key(request) if principal.kind == "peer" else None
         return None if key is None or self._name_of(key) is not None else key
@@ -123,7 +148,7 @@ class Gate:
         state = known.state(self._clock.wall_ns()) if known else "unknown"
         if known is None or state != "active":
             return Refusal(code="unauthenticated", message=WHY_NOT[state])
-        return Principal(kind="key", id=f"key:{known.id}", admin=known.admin, owner=known.owner)
+        return Principal(kind="key", id=KEY_PREFIX + known.id, admin=known.admin, owner=known.owner)
 
 
 def digests(keys: Mapping[str, Secret]) -> dict[str, bytes]:
@@ -136,7 +161,7 @@ def digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def caller_key(request: web.BaseRequest) -> str | None:
+def caller_key(request: Headed) -> str | None:
     """The key that came with the call, if one did."""
     authorization = request.headers.get("Authorization", "")
     scheme, _, token = authorization.partition(" ")

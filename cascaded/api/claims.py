@@ -17,7 +17,7 @@ HEADERS = {
     "run_id": ("x-session-id", "Helicone-Session-Id"),
 }
 TAG_HEADERS = ("x-cascaded-tags", "x-litellm-tags")
-_NAMES = frozenset(name.lower() for names in (*HEADERS.values(), TAG_HEADERS) for name in names)
+NAMES = frozenset(name.lower() for names in (*HEADERS.values(), TAG_HEADERS) for name in names)
 
 
 def from_headers(sent: Mapping[str, str], user: str | None = None) -> Claims:
@@ -25,7 +25,7 @@ def from_headers(sent: Mapping[str, str], user: str | None = None) -> Claims:
 
     Raises `WireError` for a header that is not printable text: it could be neither kept nor told.
     """
-    if not any(name.lower() in _NAMES for name in sent):
+    if not any(name.lower() in NAMES for name in sent):
         return Claims(user_id=user)
     said = {field: _first(sent, names) for field, names in HEADERS.items()}
     tags = _tags(_first(sent, TAG_HEADERS) or "")

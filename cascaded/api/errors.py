@@ -274,6 +274,13 @@ ERRORS: dict[str, Kind] = {
         "There is no room for further profiles.",
         "Delete some, or let the operator give the disk more room.",
     ),
+    "batches_full": Kind(
+        507,
+        "api_error",
+        "There is no room for another batch or file: of this user, or of all.",
+        "Delete files and batches, wait for those under way, or let the operator raise what the"
+        " message names.",
+    ),
     "profiles_unavailable": Kind(
         503,
         "api_error",

@@ -16,6 +16,7 @@ from aiohttp.web_urldispatcher import AbstractResource
 from msgspec.structs import replace
 
 from cascaded.api.auth import Gate
+from cascaded.api.batches import BatchDesk
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.dialects.base import Dialect, Incoming
@@ -23,6 +24,7 @@ from cascaded.api.errors import Refuse, error_response
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
+from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.replies import PlainReply, StreamReply, json_response
@@ -119,6 +121,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     people: People
     upkeep: Upkeep
     caches: Caches
+    batches: BatchDesk
+    openai_batches: OpenAIBatches
     audit: Audit
     gate: Gate
     limits: Limits
@@ -248,12 +252,12 @@ async def _admit(
     if isinstance(principal, Refusal):
         return _turn_away(services, principal, request_id, refuse)
     if _is_busy(services):
-        return _turn_away(services, _busy(services), request_id, refuse)
+        return _turn_away(services, busy_refusal(services), request_id, refuse)
     body = await _body(http, services)
     if isinstance(body, Refusal):
         return _turn_away(services, body, request_id, refuse)
     if _is_busy(services):
-        return _turn_away(services, _busy(services), request_id, refuse)
+        return _turn_away(services, busy_refusal(services), request_id, refuse)
     status.in_flight += 1
     try:
         return await call(
@@ -313,27 +317,29 @@ async def converse(services: Services, dialect: Dialect, incoming: Incoming) -> 
     if not room.take():
         ending = await room.wait(await services.priority(request))
         if ending != "entered":
-            busy = _busy(services, late=ending == "late")
+            busy = busy_refusal(services, late=ending == "late")
             return _turn_away(services, busy, request.id, dialect.refuse)
     try:
         if request.stream:
             return await _stream(services, dialect, incoming.http, request)
-        return await _plain(services, dialect, request)
+        return (await plain(services, dialect, request))[1]
     finally:
         room.leave()
 
 
-async def _plain(services: Services, dialect: Dialect, request: Request) -> web.StreamResponse:
-    """Run the call, and say the answer whole."""
+async def plain(
+    services: Services, dialect: Dialect, request: Request, most_s: float | None = None
+) -> tuple[Outcome, web.Response]:
+    """Run the call, and say the answer whole. `most_s`: what it may take, below what any may."""
     reply = PlainReply()
-    outcome = await _run(services, request, reply)
+    outcome = await _run(services, request, reply, most_s)
     if isinstance(outcome.end, Refusal):
         response = dialect.refuse(outcome.end, request.id)
     else:
         assert reply.event is not None
         response = dialect.answer(request, reply.event, outcome, outcome.end)
     response.headers.update(services.desk.headers(outcome, dialect.rates))
-    return response
+    return outcome, response
 
 
 async def _stream(
@@ -376,9 +382,13 @@ async def _beating(reply: StreamReply, every_s: float, clock: Clock) -> AsyncIte
             heart.cancel()
 
 
-async def _run(services: Services, request: Request, reply: Reply) -> Outcome:
+async def _run(
+    services: Services, request: Request, reply: Reply, most_s: float | None = None
+) -> Outcome:
     """The pipeline, with its time limited and its faults turned into words."""
     seconds = services.limits.request_timeout_s
+    if most_s is not None:
+        seconds = min(seconds, most_s)
     try:
         async with asyncio.timeout(seconds):
             outcome = await run(services.pipeline, request, reply)
@@ -437,7 +447,8 @@ def _is_busy(services: Services) -> bool:
     return status.refusing or status.in_flight >= size.places + size.seats + MAX_BESIDE
 
 
-def _busy(services: Services, *, late: bool = False) -> Refusal:
+def busy_refusal(services: Services, *, late: bool = False) -> Refusal:
+    """Why there is no place for a call."""
     if services.status.refusing:
         return Refusal(
             code="draining", message="The daemon is shutting down.", retry_after_s=BUSY_RETRY_S

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from cascaded.client.results import Budget, ModelInfo, UnresolvedHold
+from cascaded.types.batch import State
 from cascaded.types.limits import Scope
 from cascaded.types.profile import (
     BudgetConfig,
@@ -16,6 +17,81 @@ from cascaded.types.profile import (
 from cascaded.types.tables import LimitTable
 from cascaded.wire.native import Amount, InferRequest
 from cascaded.wire.openai_chat import ABSENT
+
+
+class FileObject(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's file."""
+
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    status: str
+    status_details: str | None = None
+
+
+class FileList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of OpenAI's files."""
+
+    object: Literal["list"]
+    data: tuple[FileObject, ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is gone."""
+
+    id: str
+    object: Literal["file"]
+    deleted: bool
+
+
+class RequestCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a batch's queries."""
+
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchObject(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenAI's batch. Times are seconds since 1970."""
+
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    errors: dict[str, Any] | None
+    input_file_id: str
+    completion_window: str
+    status: State
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: int
+    expires_at: int
+    in_progress_at: int | None
+    finalizing_at: int | None
+    completed_at: int | None
+    failed_at: int | None
+    expired_at: int | None
+    cancelling_at: int | None
+    cancelled_at: int | None
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+
+
+class BatchList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of OpenAI's batches."""
+
+    object: Literal["list"]
+    data: tuple[BatchObject, ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
 
 
 class CheckRequest(InferRequest, kw_only=True, forbid_unknown_fields=True):

@@ -33,6 +33,8 @@ from cascaded.api.routes import (
 from cascaded.api.server import Services, converse, health, metrics, model, models, ready
 from cascaded.api.shapes import (
     AllLimits,
+    BatchList,
+    BatchObject,
     Budgets,
     Changes,
     ChatBody,
@@ -41,8 +43,11 @@ from cascaded.api.shapes import (
     Completion,
     CompletionBody,
     Deleted,
+    DeletedFile,
     EmbeddingBody,
     Embeddings,
+    FileList,
+    FileObject,
     Holds,
     InputItems,
     KeptOrganization,
@@ -67,6 +72,8 @@ from cascaded.api.shapes import (
 from cascaded.client.results import (
     AuditPage,
     Backup,
+    BatchInfo,
+    BatchPage,
     CacheChecked,
     CacheInfo,
     CascadeResult,
@@ -85,6 +92,7 @@ from cascaded.client.results import (
 from cascaded.types.insight import ExportFormat
 from cascaded.types.limits import Scope
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.wire.batches import BatchRequest, CreateBatch
 from cascaded.wire.keys import IssueRequest
 from cascaded.wire.money import ReleaseRequest, ReserveRequest, ResolveRequest, SettleRequest
 from cascaded.wire.native import InferRequest
@@ -213,6 +221,118 @@ _PAGE = (
     Query("limit", "How many.", int),
     Query("after", "What the page before told under this name."),
 )
+_BATCH = (
+    *CALL,
+    "feature_forbidden",
+    "profiles_unavailable",
+    "limits_unusable",
+    "state_unavailable",
+)
+"""What every route of batches may refuse with."""
+_BATCH_ID = (Query("id", "Which one."),)
+_OPENAI_PAGE = (
+    Query("limit", "How many.", int),
+    Query("after", "The last id of the page before."),
+)
+
+
+def _openai_batches() -> tuple[Route, ...]:
+    """OpenAI's files and batches."""
+
+    def route(
+        method: Any, path: str, does: str, serve: Callable[..., object], **more: Any
+    ) -> Route:
+        named = ("not_found",) if "{" in path else ()
+        return Route(
+            method=method,
+            path=path,
+            who="callers",
+            foreign=True,
+            does=does,
+            serve=serve,
+            parameters=_BATCH_ID if named else more.pop("parameters", ()),
+            headers=CLAIMS,
+            errors=(*_BATCH, *named, *more.pop("errors", ())),
+            **more,
+        )
+
+    return (
+        route(
+            "POST",
+            "/files",
+            "Upload a file of queries for a batch, as a form with `purpose` and `file`.",
+            lambda now: now.openai_batches.upload,
+            answer=FileObject,
+            errors=("batches_full",),
+        ),
+        route(
+            "GET",
+            "/files",
+            "One's files, the newest first.",
+            lambda now: now.openai_batches.files,
+            parameters=(
+                *_OPENAI_PAGE,
+                Query("purpose", "Only files of this purpose: `batch` or `batch_output`."),
+                Query("order", "`asc` for the oldest first."),
+            ),
+            answer=FileList,
+        ),
+        route(
+            "GET",
+            "/files/{id}",
+            "What is known of a file.",
+            lambda now: now.openai_batches.file,
+            answer=FileObject,
+        ),
+        route(
+            "GET",
+            "/files/{id}/content",
+            "What is in a file.",
+            lambda now: now.openai_batches.content,
+            media="application/octet-stream",
+        ),
+        route(
+            "DELETE",
+            "/files/{id}",
+            "Forget a file; one that shows results of a batch with them.",
+            lambda now: now.openai_batches.delete_file,
+            answer=DeletedFile,
+            errors=("conflict",),
+        ),
+        route(
+            "POST",
+            "/batches",
+            "Make a batch of an uploaded file. Its lines are checked before anything is asked.",
+            lambda now: now.openai_batches.create,
+            body=CreateBatch,
+            answer=BatchObject,
+            errors=("not_found", "batches_full"),
+        ),
+        route(
+            "GET",
+            "/batches",
+            "One's batches, the newest first.",
+            lambda now: now.openai_batches.batches,
+            parameters=_OPENAI_PAGE,
+            answer=BatchList,
+        ),
+        route(
+            "GET",
+            "/batches/{id}",
+            "How a batch stands.",
+            lambda now: now.openai_batches.batch,
+            answer=BatchObject,
+        ),
+        route(
+            "POST",
+            "/batches/{id}/cancel",
+            "Have a batch end early: no further query is asked, those under way are finished.",
+            lambda now: now.openai_batches.cancel,
+            answer=BatchObject,
+        ),
+    )
+
+
 _OF_SCOPE = (Query("scope", "What kind of owner.", Scope), Query("id", "Which one."))
 _RESPONSE = (Query("id", "Which one."),)
 _KEPT_RESPONSE = (
@@ -376,6 +496,77 @@ ROUTES: tuple[Route, ...] = (
         streams=True,
         errors=(*CALL, *DECIDED, *ANSWERED),
     ),
+    Route(
+        method="POST",
+        path="/infer/batch",
+        who="callers",
+        does="Ask many queries, and wait until each has an answer or an error. The batch is on the"
+        " disk: it goes on after a restart, and when its caller hangs up.",
+        serve=lambda now: now.batches.create,
+        headers=(
+            *CLAIMS,
+            Query("Idempotency-Key", "The same key with the same body gives the same batch."),
+        ),
+        body=BatchRequest,
+        answer=BatchInfo,
+        errors=(*_BATCH, "idempotency_conflict", "batches_full"),
+    ),
+    Route(
+        method="GET",
+        path="/infer/batch",
+        who="callers",
+        does="One's batches, the newest first.",
+        serve=lambda now: now.batches.list,
+        parameters=_PAGE,
+        headers=CLAIMS,
+        answer=BatchPage,
+        errors=_BATCH,
+    ),
+    Route(
+        method="GET",
+        path="/infer/batch/{id}",
+        who="callers",
+        does="How a batch of one's own stands; once it has ended, what became of it.",
+        serve=lambda now: now.batches.get,
+        parameters=_BATCH_ID,
+        headers=CLAIMS,
+        answer=BatchInfo,
+        errors=(*_BATCH, "not_found"),
+    ),
+    Route(
+        method="GET",
+        path="/infer/batch/{id}/events",
+        who="callers",
+        does="How a batch stands, whenever that changes, as server-sent events.",
+        serve=lambda now: now.batches.events,
+        parameters=_BATCH_ID,
+        headers=CLAIMS,
+        media="text/event-stream",
+        errors=(*_BATCH, "not_found"),
+    ),
+    Route(
+        method="POST",
+        path="/infer/batch/{id}/cancel",
+        who="callers",
+        does="Have a batch end early: no further query is asked, those under way are finished.",
+        serve=lambda now: now.batches.cancel,
+        parameters=_BATCH_ID,
+        headers=CLAIMS,
+        answer=BatchInfo,
+        errors=(*_BATCH, "not_found"),
+    ),
+    Route(
+        method="DELETE",
+        path="/infer/batch/{id}",
+        who="callers",
+        does="Forget a batch that has ended, and its results.",
+        serve=lambda now: now.batches.delete,
+        parameters=_BATCH_ID,
+        headers=CLAIMS,
+        answer=Deleted,
+        errors=(*_BATCH, "not_found", "conflict"),
+    ),
+    *_openai_batches(),
     Route(
         method="POST",
         path="/check",

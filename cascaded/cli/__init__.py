@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "cascaded.cli.serve:serve",
     "demo": "cascaded.cli.demo:demo",
     "ask": "cascaded.cli.ask:ask",
+    "batch": "cascaded.cli.batch:batch",
     "status": "cascaded.cli.status:status",
     "check": "cascaded.cli.budget:check",
     "budget": "cascaded.cli.budget:budget",

@@ -5,17 +5,20 @@ to no loop, so that several loops can share a client, and nothing is read before
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cascaded.client import calls, sdk
 from cascaded.client.answers import Chunks, Head, api_error, refused, result
-from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records
+from cascaded.client.calls import Amount, Asked, BatchQuery, Call, ExportForm, Query, Records
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
     DIAL_AGAIN_S,
+    KEY_BYTES,
+    LOOK_AGAIN_S,
     MAX_ANSWER_BYTES,
     READ_BYTES,
     Connection,
@@ -26,13 +29,22 @@ from cascaded.client.connection import (
     streaming,
     where,
 )
-from cascaded.client.errors import ProtocolError
+from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
 from cascaded.client.exports import AsyncExport
-from cascaded.client.results import CascadeStreamChunk, Held, Receipt, StreamConfig
+from cascaded.client.results import (
+    BatchInfo,
+    BatchResult,
+    CascadeStreamChunk,
+    Held,
+    Receipt,
+    StreamConfig,
+)
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
+
+    from cascaded.types.batch import BatchConfig
 
 MAX_CONNECTIONS = 100
 
@@ -119,6 +131,11 @@ class AsyncClient:
         self._idle.close()
 
     run = Method(calls.run)
+    start_batch = Method(calls.start_batch)
+    batch_info = Method(calls.batch_info)
+    batches = Method(calls.batches)
+    cancel_batch = Method(calls.cancel_batch)
+    delete_batch = Method(calls.delete_batch)
     check = Method(calls.check)
     settle = Method(calls.settle)
     release = Method(calls.release)
@@ -170,6 +187,48 @@ class AsyncClient:
         answer breaks off.
         """
         return self.ask_stream(calls.stream(query, config, **asked))
+
+    async def batch(
+        self,
+        queries: Sequence[BatchQuery],
+        config: "BatchConfig | None" = None,
+        *,
+        on_progress: Callable[[BatchInfo], object] | None = None,
+        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> BatchResult:
+        """Ask many queries, and wait until each has an answer or an error.
+
+        A query is a text, a list of messages, or a whole body of `/infer`; `asked` holds for those
+        that say nothing else. `on_progress` is told whenever the batch stands otherwise. The batch
+        outlives the daemon: where that is restarted, this waits for it, `timeout_s` at most.
+        """
+        key = idempotency_key or os.urandom(KEY_BYTES).hex()
+        batch = await self.start_batch(queries, config, idempotency_key=key, **asked)
+        async with aclosing(self.watch_batch(batch.id)) as states:
+            async for now in states:
+                if on_progress is not None:
+                    on_progress(now)
+        result = (await self.batch_info(batch.id)).result
+        assert result is not None  # it has ended
+        return result
+
+    async def watch_batch(self, id: str) -> AsyncGenerator[BatchInfo]:
+        """How a batch stands, now and whenever that changes, up to its end; also over a restart of
+        the daemon. Closing the generator stops nothing."""
+        clock = asyncio.get_running_loop().time
+        heard = clock()
+        while True:
+            try:
+                async with aclosing(self.ask_stream(calls.watch_batch(id))) as states:
+                    async for now in states:
+                        heard = clock()
+                        yield now
+                return
+            except (DaemonUnreachableError, StreamBrokenError):
+                if clock() - heard > self.timeout_s:
+                    raise
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     @asynccontextmanager
     async def reserve(

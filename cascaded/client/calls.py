@@ -26,6 +26,8 @@ from cascaded.client.errors import HoldResolvedError
 from cascaded.client.results import (
     AuditPage,
     Backup,
+    BatchInfo,
+    BatchPage,
     Budget,
     CacheChecked,
     CacheInfo,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         UsersPage,
         WorkspacesPage,
     )
+    from cascaded.types.batch import BatchConfig
     from cascaded.types.profile import OrganizationConfig, Stored, UserProfile, WorkspaceConfig
 
 _NOT_READY = 503
@@ -66,6 +69,8 @@ _NOT_READY = 503
 T = TypeVar("T")
 Amount = Decimal | str | int
 Query = str | Sequence[Mapping[str, object]]
+BatchQuery = Query | Mapping[str, object]
+"""A query of a batch; as a mapping, a whole body of `/infer`."""
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -155,6 +160,52 @@ def stream(
     more = {name: value for name, value in wanted.items() if value != getattr(AS_USUAL, name)}
     body = {**_asking(query, asked), "stream": True, "stream_mode": mode, **more}
     return _post("/infer", _json(CascadeStreamChunk), body)
+
+
+def start_batch(
+    queries: Sequence[BatchQuery],
+    config: "BatchConfig | None" = None,
+    *,
+    idempotency_key: str | None = None,
+    **asked: Unpack[Asked],
+) -> Call[BatchInfo]:
+    """Begin a batch, and do not wait for it. The same key gives the same batch.
+
+    A query is a text, a list of messages, or a whole body of `/infer`; `asked` holds for those
+    that say nothing else.
+    """
+    cap = asked.get("max_cost")
+    exact = asked if cap is None else {**asked, "max_cost": _exact(cap)}
+    body = {"queries": list(queries), "config": config, "defaults": exact, "background": True}
+    return _post("/infer/batch", _json(BatchInfo), body, key=idempotency_key)
+
+
+def watch_batch(id: str) -> Call[BatchInfo]:
+    """How a batch stands, whenever that changes, up to its end."""
+    return _get(_at("infer", "batch", id, "events"), _json(BatchInfo))
+
+
+def batch_info(id: str) -> Call[BatchInfo]:
+    """How a batch stands; once it has ended, with its `result`."""
+    return _get(_at("infer", "batch", id), _json(BatchInfo))
+
+
+def batches(*, limit: int | None = None, after: str | None = None) -> Call[BatchPage]:
+    """Your batches, the newest first, without their results.
+
+    At most `limit` of them; `after` is the page's before, to read on.
+    """
+    return _get("/infer/batch", _json(BatchPage), limit=limit, after=after)
+
+
+def cancel_batch(id: str) -> Call[BatchInfo]:
+    """Have a batch end early: no further query is asked, those under way are finished."""
+    return _post(_at("infer", "batch", id, "cancel"), _json(BatchInfo), {}, repeatable=True)
+
+
+def delete_batch(id: str) -> Call[None]:
+    """Forget a batch that has ended, and its results."""
+    return _delete(_at("infer", "batch", id), _nothing)
 
 
 def check(

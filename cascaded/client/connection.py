@@ -23,6 +23,10 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_IDLE = 64
 """Connections that a client keeps for later."""
 READ_BYTES = 64 * 1024
+KEY_BYTES = 16
+"""Of an idempotency key that is made here."""
+LOOK_AGAIN_S = 0.2
+"""How long to wait before a batch is looked for again whose daemon went away."""
 DIAL_AGAIN_S = 0.005
 """How long to wait when the daemon has more callers at its door than it can queue."""
 

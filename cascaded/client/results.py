@@ -108,6 +108,91 @@ class CascadeStreamChunk(msgspec.Struct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
 
 
+class BatchError(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a query of a batch has no answer."""
+
+    index: int
+    """Which query, from 0."""
+    code: str | None
+    message: str
+    status: int = 0
+    request_id: str | None = None
+
+
+class BatchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a batch."""
+
+    results: tuple[CascadeResult | None, ...]
+    """One for each query, `None` where it failed; without `preserve_order` the answers alone, as
+    they came."""
+    errors: tuple[BatchError, ...]
+    success_count: int
+    failure_count: int
+    total_cost: Decimal | None = None
+    """US dollars; `None` without `track_cost`. What is charged as unknown is not in it."""
+    total_time: float = 0.0
+    """Seconds."""
+    strategy_used: str = "parallel"
+    metadata: dict[str, str] = {}
+
+    @property
+    def success_rate(self) -> float:
+        """The share of the queries that were answered."""
+        total = self.success_count + self.failure_count
+        return self.success_count / total if total else 0.0
+
+    @property
+    def average_cost(self) -> Decimal | None:
+        """US dollars for each answer."""
+        if self.total_cost is None:
+            return None
+        return self.total_cost / self.success_count if self.success_count else Decimal(0)
+
+    @property
+    def average_time(self) -> float:
+        """Seconds for each query, of the time that all took together."""
+        total = self.success_count + self.failure_count
+        return self.total_time / total if total else 0.0
+
+
+class BatchInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """How a batch stands. Times are ISO 8601, UTC."""
+
+    id: str
+    state: str
+    """`in_progress`, `finalizing`, `cancelling`; at its end `completed`, `expired` (its time was
+    up), `cancelled` or `failed` (it was not begun)."""
+    endpoint: str
+    """`/infer`; of OpenAI's batches their own."""
+    total: int
+    completed: int
+    failed: int
+    cost: Decimal | None = None
+    """US dollars so far; `None` without `track_cost`."""
+    created_at: str | None = None
+    expires_at: str | None = None
+    """When its time is up."""
+    ended_at: str | None = None
+    repeated: tuple[str, ...] = ()
+    """Requests that a crash cut off and that were made anew: the provider may have billed both."""
+    metadata: dict[str, str] = {}
+    result: BatchResult | None = None
+    """Once it has ended, where it is asked for by its id."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.ended_at is not None
+
+
+class BatchPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some batches, the newest first."""
+
+    batches: tuple[BatchInfo, ...]
+    after: str | None = None
+    """Give it back to read on; `None` at the end."""
+
+
 class Health(msgspec.Struct, frozen=True):
     """What `/health` says."""
 

@@ -1,17 +1,20 @@
 """The synchronous client: nothing but the standard library, msgspec and h11."""
 
+import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from cascaded.client import calls, sdk
 from cascaded.client.answers import Chunks, Head, api_error, refused, result
-from cascaded.client.calls import Amount, Asked, Call, ExportForm, Query, Records
+from cascaded.client.calls import Amount, Asked, BatchQuery, Call, ExportForm, Query, Records
 from cascaded.client.connection import (
     DEFAULT_TIMEOUT_S,
     DIAL_AGAIN_S,
+    KEY_BYTES,
+    LOOK_AGAIN_S,
     MAX_ANSWER_BYTES,
     READ_BYTES,
     Connection,
@@ -22,13 +25,22 @@ from cascaded.client.connection import (
     streaming,
     where,
 )
-from cascaded.client.errors import ProtocolError
+from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
 from cascaded.client.exports import Export
-from cascaded.client.results import CascadeStreamChunk, Held, Receipt, StreamConfig
+from cascaded.client.results import (
+    BatchInfo,
+    BatchResult,
+    CascadeStreamChunk,
+    Held,
+    Receipt,
+    StreamConfig,
+)
 
 if TYPE_CHECKING:
     from anthropic import Anthropic, AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
+
+    from cascaded.types.batch import BatchConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -101,6 +113,11 @@ class Client:
         self._idle.close()
 
     run = Method(calls.run)
+    start_batch = Method(calls.start_batch)
+    batch_info = Method(calls.batch_info)
+    batches = Method(calls.batches)
+    cancel_batch = Method(calls.cancel_batch)
+    delete_batch = Method(calls.delete_batch)
     check = Method(calls.check)
     settle = Method(calls.settle)
     release = Method(calls.release)
@@ -151,6 +168,45 @@ class Client:
         Closing the generator hangs up. Raises `StreamBrokenError` when the answer breaks off.
         """
         return self.ask_stream(calls.stream(query, config, **asked))
+
+    def batch(
+        self,
+        queries: Sequence[BatchQuery],
+        config: "BatchConfig | None" = None,
+        *,
+        on_progress: Callable[[BatchInfo], object] | None = None,
+        idempotency_key: str | None = None,
+        **asked: Unpack[Asked],
+    ) -> BatchResult:
+        """Ask many queries, and wait until each has an answer or an error.
+
+        A query is a text, a list of messages, or a whole body of `/infer`; `asked` holds for those
+        that say nothing else. `on_progress` is told whenever the batch stands otherwise. The batch
+        outlives the daemon: where that is restarted, this waits for it, `timeout_s` at most.
+        """
+        key = idempotency_key or os.urandom(KEY_BYTES).hex()
+        batch = self.start_batch(queries, config, idempotency_key=key, **asked)
+        for now in self.watch_batch(batch.id):
+            if on_progress is not None:
+                on_progress(now)
+        result = self.batch_info(batch.id).result
+        assert result is not None  # it has ended
+        return result
+
+    def watch_batch(self, id: str) -> Generator[BatchInfo]:
+        """How a batch stands, now and whenever that changes, up to its end; also over a restart of
+        the daemon. Closing the generator stops nothing."""
+        heard = time.monotonic()
+        while True:
+            try:
+                for now in self.ask_stream(calls.watch_batch(id)):
+                    heard = time.monotonic()
+                    yield now
+                return
+            except (DaemonUnreachableError, StreamBrokenError):
+                if time.monotonic() - heard > self.timeout_s:
+                    raise
+            time.sleep(LOOK_AGAIN_S)
 
     @contextmanager
     def reserve(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.batch import MAX_SIDE_BY_SIDE
 from cascaded.types.hooks import OnFailure
 from cascaded.types.limits import Enforcement, Gate, Scope
 from cascaded.types.model import Price, Rates, StreamMode
@@ -615,6 +616,23 @@ class Responses(msgspec.Struct, frozen=True, kw_only=True):
     goes."""
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Batches, ours and OpenAI's, and the files that they are made of."""
+
+    max_parallel: Annotated[int, Meta(ge=1, le=MAX_SIDE_BY_SIDE)] = 16
+    """Queries under way at once, of all batches; also of one of OpenAI's."""
+    max_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    """Most queries of one batch."""
+    max_open: Annotated[int, Meta(ge=1, le=10_000)] = 32
+    """Most batches of one user that have not ended."""
+    max_user_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 1024 * MIB
+    """Room of one user's files, queries and results, on the disk."""
+    max_bytes: Annotated[int, Meta(ge=MIB, le=1024 * 1024 * MIB)] = 4096 * MIB
+    """Room of everybody's together. A file is also bound by `server.max_body_bytes`."""
+    retention_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
+    """How long files, and batches that have ended, are kept."""
+
+
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one kind of owner."""
 
@@ -869,6 +887,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Answers that are kept and given again."""
     responses: Responses = Responses()
     """OpenAI's Responses that are kept for who asked."""
+    batch: Batch = Batch()
+    """Batches, and the files that they are made of."""
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(

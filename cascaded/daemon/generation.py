@@ -13,11 +13,13 @@ from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.api.auth import Gate, digests
+from cascaded.api.batches import BatchDesk, Bench
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
 from cascaded.api.money import Desk
+from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
 from cascaded.api.records import Records
 from cascaded.api.responses import Threads
@@ -91,6 +93,14 @@ def make_generation(
     users = directory(config, ground, plans)
     small_models = make_small_models(config, former.small_models if former else None)
     parts = _parts(config, ground, book, rulebook, users, hooks)
+    bench = Bench(
+        batches=ground.batches,
+        stand=parts.stand,
+        clock=ground.clock,
+        offload=ground.spool,
+        new_id=new_id,
+        query_timeout_s=config.server.request_timeout_s,
+    )
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
@@ -157,6 +167,8 @@ def make_generation(
             reload=reload,
         ),
         caches=Caches(ground.cache, enabled=config.cache.enabled),
+        batches=BatchDesk(bench),
+        openai_batches=OpenAIBatches(bench),
         audit=ground.audit,
         gate=_gate(config, ground),
         limits=Limits(
@@ -223,6 +235,11 @@ def _parts(
         max_prompt_bytes=config.cascade.max_prompt_bytes,
         hooks=hooks,
     )
+
+
+def new_id(beginning: str = "") -> str:
+    """An id that nobody has and nobody guesses."""
+    return beginning + secrets.token_hex(ID_BYTES)
 
 
 def breakers(answerers: Mapping[str, Answerer]) -> dict[str, State]:

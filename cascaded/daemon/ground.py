@@ -27,6 +27,7 @@ from cascaded.daemon.state import (
     OVERRIDES,
     PROFILES,
     copy_ledger,
+    open_batches,
     open_keys,
     open_ledger,
     open_overrides,
@@ -34,6 +35,8 @@ from cascaded.daemon.state import (
     open_records,
     state_folder,
 )
+from cascaded.jobs.batches import Batches
+from cascaded.jobs.commits import Commits
 from cascaded.pipeline.flights import Flights
 from cascaded.ports import Clock, Report
 from cascaded.state.audit_log import AuditLog
@@ -82,6 +85,11 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     responses: KeptResponses
     analysts: Analysts
     usage_folder: Path
+    batches: Batches
+    commits: Commits
+    """Of the batches."""
+    spool: ThreadOffload
+    """Their disk, which may be slow."""
 
     def ask(self, question: Question) -> AbstractAsyncContextManager[Report]:
         """What a process of its own finds in the usage log. See `ports.Analyst`."""
@@ -120,13 +128,14 @@ async def open_ground(
     metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
-    offload, upkeep, lookups, recall, keeping = (ThreadOffload() for _ in range(5))
-    for threads in (offload, upkeep, lookups, recall, keeping):
+    offload, upkeep, lookups, recall, keeping, spool = (ThreadOffload() for _ in range(6))
+    for threads in (offload, upkeep, lookups, recall, keeping, spool):
         stack.callback(threads.close)
     profiles, copy_profiles = open_profiles(config, clock, lookups, stack)
     cache = open_cache(config, clock, log, recall, stack)
     watch_cache(metrics, cache.figures)
     responses = open_responses(config, clock, log, keeping, stack)
+    batches, commits = open_batches(config, log, spool, stack)
     return Ground(
         clock=clock,
         log=log,
@@ -151,4 +160,7 @@ async def open_ground(
         analysts=Analysts(ANALYST, at_once=MAX_ANALYSTS, waiting=MAX_QUESTIONS_WAITING),
         usage_folder=state_folder(config.ledger) / LOGS[0],
         responses=responses,
+        batches=batches,
+        commits=commits,
+        spool=spool,
     )

@@ -17,6 +17,7 @@ from cascaded.adapters.clock import SystemClock
 from cascaded.adapters.library_log import library_lines
 from cascaded.adapters.systemd import PassedSocketError, Systemd
 from cascaded.config import Config
+from cascaded.daemon.batches import begin_batches
 from cascaded.daemon.doors import open_doors
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.every import Every
@@ -95,7 +96,9 @@ async def running(
             stack.push_async_callback(generations.close)
             expiry = Every(EXPIRE_EVERY_S, lambda: generations.current().desk.expire())
             stack.callback(expiry.cancel)
+            begin_batches(ground, generations, stack)
             doors = await open_doors(generations, systemd.door, log, stack)
+            stack.callback(ground.batches.stop)
             ground.status.ready = True
             log.write("info", "ready", version=generations.current().version, **doors)
             systemd.ready(SERVING)

@@ -14,19 +14,28 @@ from cascaded.adapters.lmdb_store import LmdbStore, read_through
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import LedgerLostError, StartError
 from cascaded.daemon.every import Every
+from cascaded.jobs.batches import Batches
+from cascaded.jobs.commits import Commits
 from cascaded.ports import Clock, Offload
 from cascaded.state.audit_log import AuditLog
 from cascaded.state.backup import Copy
+from cascaded.state.batches import StoredBatches
 from cascaded.state.keys import KeyRing
 from cascaded.state.ledger import DurableLedger
+from cascaded.state.log_rows import DAY_NS
 from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.usage_log import UsageLog
+from cascaded.types.batch import Bounds
 from cascaded.types.errors import LedgerFaultError, LedgerOpenError, StoreError
 from cascaded.types.times import NS_PER_S
 
 LEDGER, LOGS, PROFILES = "ledger", ("usage", "audit"), "profiles"
 OVERRIDES, KEYS = "overrides", "keys"
+BATCHES = "batches"
+"""Not part of backups: a batch that is put back would ask again what was answered since."""
+BATCH_SPARE = 2
+"""How many times its bound that store may grow: pages are not filled to the brim."""
 STORES = (*LOGS, PROFILES, OVERRIDES, KEYS)
 """The folders of the state folder: these, and the ledger's."""
 FLUSH_WITHIN_S = 10.0
@@ -231,6 +240,28 @@ def open_keys(
         raise StartError(f"ledger.dir {config.dir}: {error}") from None
     stack.callback(ring.close)
     return ring, store.copy_to
+
+
+def open_batches(
+    config: Config, log: JsonLog, disk: Offload, stack: AsyncExitStack
+) -> tuple[Batches, Commits]:
+    """Batches and their files, none of them begun yet; and who writes for them."""
+    bounds = Bounds(
+        max_parallel=config.batch.max_parallel,
+        max_lines=config.batch.max_lines,
+        max_open=config.batch.max_open,
+        max_user_bytes=config.batch.max_user_bytes,
+        max_bytes=config.batch.max_bytes,
+        keep_ns=config.batch.retention_days * DAY_NS,
+    )
+    try:
+        folder = state_folder(config.ledger) / BATCHES
+        store = LmdbStore(folder, max_bytes=BATCH_SPARE * config.batch.max_bytes)
+        stack.callback(store.close)
+        batches = Batches(StoredBatches(store, bounds), fault=log.fault)
+    except StoreError as error:
+        raise StartError(f"ledger.dir {config.ledger.dir}: {error}") from None
+    return batches, Commits(store.put_many, disk)
 
 
 def _copy(kept: UsageLog | AuditLog, store: LmdbStore, folder: Path) -> None:

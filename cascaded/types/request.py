@@ -115,6 +115,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Temperature 0: asking again would only buy the same answer."""
     asks: Asks = Asks()
     max_cost_nano_usd: int | None = None
+    judged: bool = True
+    """Whether a ladder's answers are judged; else the first model's is taken as it is."""
     stream_mode: StreamMode | None = None
     buffer_size: int = 1
     """How many pieces of a stream go to the caller as one."""

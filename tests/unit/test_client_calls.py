@@ -17,7 +17,7 @@ DESCRIBED: dict[str, Callable[..., Call[Any]]] = {
     for name, value in vars(calls).items()
     if inspect.isfunction(value) and value.__module__ == calls.__name__ and name[0] != "_"
 }
-WRITTEN_OUT = {"stream", "reserve", "export"}
+WRITTEN_OUT = {"stream", "reserve", "export", "watch_batch"}
 """Methods that are more than one call and its answer."""
 
 
@@ -54,6 +54,10 @@ def test_the_clients_take_the_same_words() -> None:
             for client in (Client, AsyncClient)
         ]
         assert words[0] == words[1] == list(inspect.signature(DESCRIBED[name]).parameters.items())
+    assert (
+        inspect.signature(Client.batch).parameters
+        == inspect.signature(AsyncClient.batch).parameters
+    )
 
 
 KEY_BODY = {"name": "shop", "tier": "pro", "admin": False}
@@ -76,6 +80,18 @@ KEY_BODY = {"name": "shop", "tier": "pro", "admin": False}
             "/users",
             {"users": [{"user_id": "alice", "tier": "pro"}]},
         ),
+        (
+            calls.start_batch(["Hi", {"query": "Ho"}], model="m", max_cost=Decimal("0.10")),
+            "POST",
+            "/infer/batch",
+            {
+                "queries": ["Hi", {"query": "Ho"}],
+                "defaults": {"model": "m", "max_cost": "0.10"},
+                "background": True,
+            },
+        ),
+        (calls.cancel_batch("b"), "POST", "/infer/batch/b/cancel", {}),
+        (calls.watch_batch("b"), "GET", "/infer/batch/b/events", None),
         (calls.audit(limit=0), "GET", "/audit?limit=0", None),
         (calls.settle(7, None), "POST", "/settle", {"hold": 7}),
         (calls.settle(7, 0), "POST", "/settle", {"hold": 7, "cost": "0"}),
@@ -123,8 +139,11 @@ def test_what_may_be_sent_twice() -> None:
     given |= {name: ["user", "u"] for name in ("limits_of", "set_limits", "unset_limits")}
     given |= {name: ["x"] for name in ("tier", "put_tier", "delete_tier", "issue_key")}
     given |= {"revoke_key": ["x"]}
-    once |= {"issue_key"}
-    once -= {"put_tier", "delete_tier"}
+    once |= {"issue_key", "start_batch"}
+    given |= {"start_batch": [["Hi"]]}
+    given |= {f"{name}_batch": ["b"] for name in ("watch", "cancel", "delete")}
+    given |= {"batch_info": ["b"]}
+    once -= {"put_tier", "delete_tier", "delete_batch"}
     for name, describe in DESCRIBED.items():
         assert describe(*given.get(name, [])).repeatable == (name not in once), name
     keyed = calls.reserve(1, idempotency_key="k")

@@ -5,7 +5,7 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from cascaded.api.auth import Gate
+from cascaded.api.auth import Gate, Headed
 from cascaded.api.errors import Refuse
 from cascaded.api.replies import StreamReply
 from cascaded.policy.limits import RateHeaders
@@ -14,10 +14,10 @@ from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome, Result
 
 
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
-    """One admitted HTTP call."""
+class Asking(msgspec.Struct, frozen=True, kw_only=True):
+    """A call as dialects read it."""
 
-    http: web.Request
+    http: Headed
     gate: Gate
     """Who let it in."""
     body: bytes
@@ -26,6 +26,12 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
     received_ns: int
     created_s: int = 0
     """Seconds since 1970."""
+
+
+class Incoming(Asking, frozen=True, kw_only=True):
+    """One admitted HTTP call."""
+
+    http: web.Request
 
 
 class Dialect(Protocol):
@@ -41,7 +47,7 @@ class Dialect(Protocol):
         """How it says what is left of the limits."""
         ...
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """What is asked. Raises `WireError`."""
         ...
 

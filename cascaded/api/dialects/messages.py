@@ -4,7 +4,8 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from cascaded.api.dialects.base import Incoming
+from cascaded.api.auth import Headed
+from cascaded.api.dialects.base import Asking
 from cascaded.api.dialects.openai_chat import to_request
 from cascaded.api.errors import anthropic_object, anthropic_response
 from cascaded.api.replies import StreamReply
@@ -36,7 +37,7 @@ class Messages:
     refuse = staticmethod(anthropic_response)
     rates = staticmethod(anthropic_rate_headers)
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`. Inside it is a chat completion, with what came beside it."""
         asked, fields = parse_messages(incoming.body)
         said = to_chat(fields)
@@ -120,7 +121,7 @@ def ids(request: Request) -> dict[str, str]:
     return {"x-request-id": request.id, "request-id": request.id}
 
 
-def _passed(http: web.Request) -> dict[str, str]:
+def _passed(http: Headed) -> dict[str, str]:
     """The caller's headers that go upstream. Raises `WireError`."""
     passed = {name: http.headers[name] for name in PASSED_HEADERS if name in http.headers}
     for name, value in passed.items():

@@ -5,7 +5,7 @@ from aiohttp import web
 from msgspec.structs import replace
 
 from cascaded.api.claims import with_body
-from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.base import Asking
 from cascaded.api.dialects.openai_chat import to_request
 from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
@@ -37,7 +37,7 @@ class Native:
     refuse = staticmethod(error_response)
     rates = staticmethod(rate_headers)
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`."""
         infer, chat_body = parse_infer(incoming.body)
         if infer.quality_mode not in (None, *QUALITY_MODES):

@@ -4,7 +4,7 @@ import msgspec
 from aiohttp import web
 
 from cascaded.api.claims import from_headers
-from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.base import Asking
 from cascaded.api.errors import error_response
 from cascaded.api.replies import StreamReply
 from cascaded.policy.limits import rate_headers
@@ -32,7 +32,7 @@ class OpenAIChat:
     refuse = staticmethod(error_response)
     rates = staticmethod(rate_headers)
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`."""
         return to_request(incoming, *parse_request(incoming.body))
 
@@ -88,7 +88,7 @@ class ChatStream(StreamReply):
         return usage_chunk(self._last, usage, usd(outcome.total_nano_usd), details)
 
 
-def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request:
+def to_request(incoming: Asking, chat: ChatRequest, fields: Fields) -> Request:
     """A chat-completions body and its headers as what is asked."""
     options, headers_sent = chat.stream_options, incoming.http.headers
     return Request(
@@ -112,7 +112,7 @@ def to_request(incoming: Incoming, chat: ChatRequest, fields: Fields) -> Request
     )
 
 
-def caller_key(incoming: Incoming) -> str | None:
+def caller_key(incoming: Asking) -> str | None:
     """The key that came with the call, where it is not one of ours. Raises `WireError`."""
     key = incoming.gate.forwardable_key(incoming.http, incoming.principal)
     if key is not None and not key.isprintable():

@@ -7,7 +7,7 @@ would change what is continued, and token ids, `echo`, `suffix` and `logprobs` m
 from typing import Any
 
 from cascaded.api.claims import from_headers
-from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.base import Asking
 from cascaded.api.dialects.openai_chat import OpenAIChat, caller_key
 from cascaded.types.model import Kind
 from cascaded.types.request import Request
@@ -25,7 +25,7 @@ from cascaded.wire.openai_texts import (
 class OpenAICompletions(OpenAIChat):
     """See `Dialect`. Answers differ from a chat's in nothing that is read here."""
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`."""
         asked, fields = parse_completion(incoming.body)
         prompts = texts_of(asked.prompt, "prompt")
@@ -54,7 +54,7 @@ class OpenAICompletions(OpenAIChat):
 class OpenAIEmbeddings(OpenAIChat):
     """See `Dialect`. There is no answer to be bounded: only what goes in costs."""
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`."""
         asked, fields = parse_embedding(incoming.body)
         texts = texts_of(asked.input, "input")
@@ -62,7 +62,7 @@ class OpenAIEmbeddings(OpenAIChat):
 
 
 def _request(
-    incoming: Incoming,
+    incoming: Asking,
     asked: CompletionRequest | EmbeddingRequest,
     fields: Fields,
     *,

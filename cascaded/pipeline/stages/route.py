@@ -25,6 +25,8 @@ def route(choose: Callable[[str], Ladder | Refusal]) -> Stage:
             ladder = _about_texts(ladder, request)
         if isinstance(ladder, Refusal):
             return ladder
+        if not request.judged:
+            ladder = replace(ladder, checked=False)
         question = last_question(request.messages) if ladder.checked else ""
         return replace(decision, ladder=ladder, question=question, domain=request.domain)
 
