@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -17,10 +17,10 @@ from cascaded.pipeline.stages.resolve import Standing
 from cascaded.policy.limits.access import feature_refusal
 from cascaded.ports import Clock, Offload
 from cascaded.state.batches import StoredBatches
-from cascaded.types.batch import Batch, BatchConfig, Line
+from cascaded.types.batch import Batch, BatchConfig, Line, StoredFile
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError, StoreFullError
-from cascaded.types.request import Claims
+from cascaded.types.request import Claims, Principal
 from cascaded.types.times import NS_PER_S
 from cascaded.wire import protocol
 from cascaded.wire.anthropic import PASSED_HEADERS
@@ -41,6 +41,20 @@ LATER = Refusal(
 )
 OF_STORE: Mapping[type[StoreError], str] = {StoreFullError: "batches_full"}
 """Codes of what a store says; any other is `state_unavailable`."""
+
+
+class Whose(NamedTuple):
+    """What a caller may see: what is its user's, and what it made itself for others, unless it
+    speaks for somebody now."""
+
+    principal: Principal
+    user_id: str
+
+    def has(self, one: Batch | StoredFile) -> bool:
+        """Whether this is the caller's."""
+        maker = one.principal.id if isinstance(one, Batch) else one.maker
+        itself = self.user_id == self.principal.user_id and maker == self.principal.id
+        return itself or one.owner == self.user_id
 
 
 class Bench:
@@ -69,22 +83,22 @@ class Bench:
         """What there is."""
         return self.batches.stored
 
-    async def owner(self, incoming: Incoming, claims: Claims | None = None) -> str | Refusal:
-        """The user whose batches the caller may make and see."""
+    async def whose(self, incoming: Incoming, claims: Claims | None = None) -> Whose | Refusal:
+        """What batches the caller may make and see."""
         found = await self._stand(incoming.principal, claims or from_headers(incoming.http.headers))
         if isinstance(found, Refusal):
             return found
         refusal = feature_refusal(found.tier, "batch")
         assert found.caller is not None
-        return refusal or found.caller.user_id
+        return refusal or Whose(incoming.principal, found.caller.user_id)
 
     async def batch(self, incoming: Incoming) -> Batch | Refusal:
         """The batch that the path names, if it is the caller's."""
-        id, owner = incoming.http.match_info["id"], await self.owner(incoming)
-        if isinstance(owner, Refusal):
-            return owner
+        id, whose = incoming.http.match_info["id"], await self.whose(incoming)
+        if isinstance(whose, Refusal):
+            return whose
         batch = self.stored.batches.get(id)
-        return batch if batch is not None and batch.owner == owner else missing("batch", id)
+        return batch if batch is not None and whose.has(batch) else missing("batch", id)
 
     def made(self, incoming: Incoming, owner: str, config: BatchConfig, **more: Any) -> Batch:
         """A new batch of this owner's; not stored yet."""
@@ -152,9 +166,10 @@ class BatchDesk:
         bench = self._bench
         asked, lines = read_batch(incoming.body, bench.stored.bounds.max_lines)
         claims = with_body(from_headers(incoming.http.headers), claimed(asked.defaults))
-        owner = await bench.owner(incoming, claims)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
+        whose = await bench.whose(incoming, claims)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
+        owner = whose.user_id
         if asked.config.strategy == "native":
             raise WireError(
                 "no provider's own batches are used yet; give auto or parallel", "config.strategy"
@@ -187,10 +202,10 @@ class BatchDesk:
     async def list(self, incoming: Incoming) -> web.StreamResponse:
         """`GET /infer/batch`: the caller's, the newest first; without their results."""
         query = incoming.http.query
-        owner = await self._bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
-        mine = [one for one in self._bench.stored.batches.values() if one.owner == owner]
+        whose = await self._bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
+        mine = [one for one in self._bench.stored.batches.values() if whose.has(one)]
         shown, more = page_of(mine, query.get("after"), page_limit(query))
         rows = [batch_info(batch, batch.totals) for batch in shown]
         return json_response({"batches": rows, "after": shown[-1].id if more else None})

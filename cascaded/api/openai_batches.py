@@ -34,7 +34,6 @@ ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/m
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 1_024
 """Of a form's member that is no file."""
-FORM_CHUNK = 64 * 1024
 LINES_AT_ONCE = 100
 PAGE = 20
 MAX_FILES_LISTED = 10_000
@@ -59,23 +58,24 @@ class OpenAIBatches:
 
     async def upload(self, incoming: Incoming) -> web.Response:
         """`POST /v1/files`: keep a file of queries. Answered once it is on the disk."""
-        bench, owner = self._bench, await self._bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
+        bench, whose = self._bench, await self._bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
         form = await read_form(incoming)
         if form.fields.get("purpose") != PURPOSE:
             raise WireError(f"files are kept for batches: purpose must be {PURPOSE}", "purpose")
         now_ns, keep_ns = bench.clock.wall_ns(), bench.stored.bounds.keep_ns
         file = StoredFile(
             id=bench.new_id("file-"),
-            owner=owner,
+            owner=whose.user_id,
+            maker=incoming.principal.id,
             name=form.name[:MAX_NAME_CHARS],
             bytes=len(form.data),
             created_ns=now_ns,
             expires_ns=now_ns + min(keep_ns, _kept_ns(form.fields) or keep_ns),
         )
         try:
-            bench.stored.check_room(owner, file.bytes)
+            bench.stored.check_room(file.owner, file.bytes)
             await bench.batches.create_file(file, form.data)
         except StoreError as error:
             return self._no(incoming, unkept(error))
@@ -83,13 +83,13 @@ class OpenAIBatches:
 
     async def files(self, incoming: Incoming) -> web.Response:
         """`GET /v1/files`: the caller's, the newest first."""
-        query, owner = incoming.http.query, await self._bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
+        query, whose = incoming.http.query, await self._bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
         rows = [
             row
             for file in self._bench.stored.files.values()
-            if file.owner == owner
+            if whose.has(file)
             and query.get("purpose") in (None, (row := file_object(file))["purpose"])
         ]
         rows.sort(
@@ -152,23 +152,24 @@ class OpenAIBatches:
     async def create(self, incoming: Incoming) -> web.Response:
         """`POST /v1/batches`: make one of a file. Answered once it is on the disk."""
         bench, asked = self._bench, read_create(incoming.body)
-        owner = await bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
+        seconds = window_s(asked.completion_window)
+        whose = await bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
         if asked.endpoint not in ENDPOINTS:
             raise WireError(f"endpoint must be one of {', '.join(ENDPOINTS)}", "endpoint")
         file = bench.stored.files.get(asked.input_file_id)
-        if file is None or file.owner != owner or file.batch is not None:
+        if file is None or not whose.has(file) or file.batch is not None:
             return self._no(incoming, missing("file", asked.input_file_id))
         config = BatchConfig(
             max_parallel=bench.stored.bounds.max_parallel,
             timeout_per_query=bench.query_timeout_s,
-            total_timeout=window_s(asked.completion_window),
+            total_timeout=seconds,
             metadata=asked.metadata or {},
         )
         batch = bench.made(
             incoming,
-            owner,
+            whose.user_id,
             config,
             house="openai",
             endpoint=asked.endpoint,
@@ -182,13 +183,13 @@ class OpenAIBatches:
 
     async def batches(self, incoming: Incoming) -> web.Response:
         """`GET /v1/batches`: the caller's, the newest first."""
-        query, owner = incoming.http.query, await self._bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return self._no(incoming, owner)
+        query, whose = incoming.http.query, await self._bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return self._no(incoming, whose)
         mine = [
             batch
             for batch in self._bench.stored.batches.values()
-            if batch.owner == owner and batch.house == "openai"
+            if whose.has(batch) and batch.house == "openai"
         ]
         shown, more = page_of(mine, query.get("after"), _limit(query.get("limit"), PAGE))
         return json_response(listed([batch_object(one, one.totals) for one in shown], more=more))
@@ -212,11 +213,11 @@ class OpenAIBatches:
 
     async def _file(self, incoming: Incoming) -> StoredFile | Refusal:
         """The file that the path names, if it is the caller's."""
-        id, owner = incoming.http.match_info["id"], await self._bench.owner(incoming)
-        if isinstance(owner, Refusal):
-            return owner
+        id, whose = incoming.http.match_info["id"], await self._bench.whose(incoming)
+        if isinstance(whose, Refusal):
+            return whose
         file = self._bench.stored.files.get(id)
-        return file if file is not None and file.owner == owner else missing("file", id)
+        return file if file is not None and whose.has(file) else missing("file", id)
 
     def _told(self, incoming: Incoming, batch: Batch | Refusal) -> web.Response:
         if isinstance(batch, Refusal):
@@ -233,7 +234,8 @@ async def read_form(incoming: Incoming) -> Upload:
     if incoming.http.content_type != "multipart/form-data":
         raise WireError("send the file as multipart/form-data, as SDKs do")
     loop = asyncio.get_running_loop()
-    stream = StreamReader(BaseProtocol(loop), FORM_CHUNK, loop=loop)
+    # All of it is here already: with a limit above its size nobody is asked to pause.
+    stream = StreamReader(BaseProtocol(loop), len(incoming.body) + 1, loop=loop)
     stream.feed_data(incoming.body)
     stream.feed_eof()
     name, data, fields = "", None, dict[str, str]()

@@ -27,7 +27,7 @@ def batch() -> None:
 
 
 @batch.command()
-@click.argument("file", type=click.File("rb"))
+@click.argument("name", metavar="FILE")
 @click.option("--model", default="auto", show_default=True, help="A ladder, an alias or a model.")
 @click.option("--max-tokens", type=int, help="Bound on each answer's length.")
 @click.option("--max-cost", metavar="USD", help="The most that each answer may cost.")
@@ -44,7 +44,7 @@ def batch() -> None:
 @JSON
 @SOCKET
 def run(
-    file: IO[bytes],
+    name: str,
     model: str,
     max_tokens: int | None,
     max_cost: str | None,
@@ -60,9 +60,10 @@ def run(
     In a file called .jsonl each line is JSON: a text, a list of messages, or a body of /infer. In
     any other, and from - (what is piped in), each line is a question. Ends with 1 if any failed.
     """
-    queries = list(_queries(file))
+    with _opened(name) as file:
+        queries = list(_queries(name, file))
     if not queries:
-        raise click.UsageError(f"{file.name} has no queries: give one a line")
+        raise click.UsageError(f"{name} has no queries: give one a line")
     asked: Asked = {"model": model}
     if max_tokens is not None:
         asked["max_tokens"] = max_tokens
@@ -137,16 +138,23 @@ def results(id: str, as_json: bool, socket: str | None) -> None:
     _print_result(told, as_json=as_json)
 
 
-def _queries(file: IO[bytes]) -> Iterator[BatchQuery]:
+def _opened(name: str) -> IO[bytes]:
+    try:
+        return click.open_file(name, "rb")
+    except OSError as error:
+        raise click.UsageError(f"{name}: {error.strerror}") from None
+
+
+def _queries(name: str, file: IO[bytes]) -> Iterator[BatchQuery]:
     """The queries of a file, in the order of its lines."""
-    as_json = file.name.endswith(JSON_ENDINGS)
+    as_json = name.endswith(JSON_ENDINGS)
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
         try:
             yield msgspec.json.decode(line) if as_json else line.strip().decode()
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise click.UsageError(f"{file.name}, line {number}: {error}") from None
+            raise click.UsageError(f"{name}, line {number}: {error}") from None
 
 
 def _usual_s(queries: int, parallel: int) -> float:

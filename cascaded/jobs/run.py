@@ -360,6 +360,7 @@ class Run:
                 yield StoredFile(
                     id=self._world.new_id("file-"),
                     owner=batch.owner,
+                    maker=batch.principal.id,
                     name=f"{batch.id}_{name}.jsonl",
                     bytes=size,
                     created_ns=ended_ns,

@@ -151,7 +151,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     """Which of our routes its queries are for: `/v1/chat/completions`, `/infer` …"""
     owner: str
-    """The user whom it is charged to, and the only one who sees it."""
+    """The user whom it is charged to. Only this user sees it, and the principal that made it."""
     principal: Principal
     """Who made it. Its queries are asked as this principal."""
     headers: Mapping[str, str] = {}
@@ -194,6 +194,8 @@ class StoredFile(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     owner: str
+    maker: str
+    """The principal that made it; as for batches, nobody else sees it."""
     name: str
     bytes: int
     created_ns: int
