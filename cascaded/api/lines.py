@@ -13,6 +13,8 @@ from cascaded.api.dialects.messages import Messages
 from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.dialects.openai_texts import OpenAICompletions, OpenAIEmbeddings
+from cascaded.api.dialects.responses import Responses, Thread
+from cascaded.api.errors import error_response
 from cascaded.api.server import Services, busy_refusal, plain
 from cascaded.pipeline.run import FAULTED
 from cascaded.types.batch import Answered, Batch, Line
@@ -21,15 +23,28 @@ from cascaded.types.request import Request
 from cascaded.types.result import Outcome
 from cascaded.types.times import NS_PER_S
 from cascaded.wire.openai_chat import WireError
+from cascaded.wire.responses import parse_responses
 
-ENDPOINTS: Mapping[str, Dialect] = {
+SPOKEN: Mapping[str, Dialect] = {
     "/infer": Native(),
     "/v1/chat/completions": OpenAIChat(),
     "/v1/completions": OpenAICompletions(),
     "/v1/embeddings": OpenAIEmbeddings(),
     "/v1/messages": Messages(),
 }
-"""What queries may be for, and who reads and answers them."""
+"""Who reads and answers queries for an endpoint; Responses has one for each call."""
+
+
+def dialect_of(endpoint: str, body: bytes, request_id: str) -> Dialect:
+    """Who reads and answers this query. Raises `WireError`."""
+    if endpoint in SPOKEN:
+        return SPOKEN[endpoint]
+    asked, fields = parse_responses(body)
+    if asked.previous_response_id is not None:
+        raise WireError("queries of a batch go on from nothing", "previous_response_id")
+    if asked.store:
+        raise WireError("responses of a batch are not kept: give store as false", "store")
+    return Responses(asked, fields, Thread(id=f"resp_{request_id}"))
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -40,7 +55,8 @@ class _Kept(msgspec.Struct, frozen=True):
 
 def check(services: Services, batch: Batch, line: Line) -> None:
     """Raises `WireError` for a query that its endpoint would not take."""
-    ENDPOINTS[batch.endpoint].read(_asking(services, batch, line, batch.id))
+    dialect = dialect_of(batch.endpoint, line.body, batch.id)
+    dialect.read(_asking(services, batch, line, batch.id))
 
 
 async def ask(
@@ -51,12 +67,11 @@ async def ask(
     services.tally.in_flight += 1
     services.status.in_flight += 1
     began_ns = services.clock.monotonic_ns()
-    dialect = ENDPOINTS[batch.endpoint]
     try:
-        outcome, response = await _ask(services, dialect, batch, line, request_id)
+        outcome, response = await _ask(services, batch, line, request_id)
     except Exception as fault:
         services.log_fault(request_id, fault)
-        outcome, response = _refused(dialect, FAULTED, request_id)
+        outcome, response = _refused(batch, FAULTED, request_id)
     finally:
         services.status.in_flight -= 1
         services.tally.in_flight -= 1
@@ -78,12 +93,13 @@ async def ask(
 
 
 async def _ask(
-    services: Services, dialect: Dialect, batch: Batch, line: Line, request_id: str
+    services: Services, batch: Batch, line: Line, request_id: str
 ) -> tuple[Outcome, web.Response]:
     """How it ended, and what its caller would be sent."""
     refusal = services.gate.still(batch.principal)
     if refusal is None:
         try:
+            dialect = dialect_of(batch.endpoint, line.body, request_id)
             request = dialect.read(_asking(services, batch, line, request_id))
         except WireError as error:
             refusal = Refusal(code="invalid_request", message=str(error), param=error.param)
@@ -91,7 +107,7 @@ async def _ask(
             refusal = await _place(services, request)
     if refusal is not None:
         services.count_refusal(refusal.code)
-        return _refused(dialect, refusal, request_id)
+        return _refused(batch, refusal, request_id)
     try:
         request = replace(request, judged=batch.config.validate_quality)
         return await plain(services, dialect, request, batch.config.timeout_per_query)
@@ -104,9 +120,11 @@ def one_line(body: bytes) -> bytes:
     return msgspec.json.format(body, indent=-1) if b"\n" in body else body
 
 
-def _refused(dialect: Dialect, refusal: Refusal, request_id: str) -> tuple[Outcome, web.Response]:
+def _refused(batch: Batch, refusal: Refusal, request_id: str) -> tuple[Outcome, web.Response]:
     """A query that reached no model."""
-    return Outcome(decision=Decision(), end=refusal), dialect.refuse(refusal, request_id)
+    dialect = SPOKEN.get(batch.endpoint)
+    refuse = error_response if dialect is None else dialect.refuse
+    return Outcome(decision=Decision(), end=refusal), refuse(refusal, request_id)
 
 
 async def _place(services: Services, request: Request) -> Refusal | None:

@@ -29,7 +29,13 @@ from cascaded.wire.batches import (
 from cascaded.wire.openai_chat import WireError
 
 PURPOSE = "batch"
-ENDPOINTS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/messages")
+ENDPOINTS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+)
 """What lines may be for."""
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 1_024

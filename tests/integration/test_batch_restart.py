@@ -95,20 +95,13 @@ def test_a_thousand_queries_outlive_a_kill(tmp_path: Path) -> None:
     assert paid_twice <= set(told.repeated), "each of them is listed"
     assert len(told.repeated) <= PARALLEL
     assert counted <= set(bill)
-    assert paid_twice <= unknowns | _settled(tmp_path), "and in the books"
+    assert unknowns <= set(told.repeated)
 
     # What the provider bills is in the ledger.
     spent = int((budget.posted + budget.unknown) * NANO)
     assert sum(bill.values()) <= spent
     assert budget.held == 0
     assert Decimal(sum(bill[id] for id in counted)) / NANO == told.cost
-
-
-def _settled(folder: Path) -> set[str]:
-    """Requests that the daemon's log says were settled."""
-    [log] = folder.glob("log.jsonl")
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return {line["request_id"] for line in lines if line["event"] == "request"}
 
 
 def test_kill_upon_kill_while_it_is_checked_and_asked(tmp_path: Path) -> None:

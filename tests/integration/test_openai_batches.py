@@ -11,7 +11,7 @@ import pytest
 from tests.support.daemon import CASCADE, Daemon, daemon_with
 from tests.support.upstream import Fails, Garbage, Says, Upstream
 
-CHAT = "/v1/chat/completions"
+CHAT: Any = "/v1/chat/completions"
 SMALL = CASCADE.replace("[server]", "[server]\nmax_body_bytes = 1_048_576") + (
     "\n[batch]\nmax_lines = 40\nmax_user_bytes = 1_048_576\n"
 )
@@ -108,6 +108,7 @@ async def test_the_asynchronous_sdk(small: Daemon) -> None:
     [
         ("/v1/completions", {"model": "cheap", "prompt": "Hi"}, "text_completion"),
         ("/v1/embeddings", {"model": "cheap", "input": ["a", "b"]}, "list"),
+        ("/v1/responses", {"model": "cheap", "input": "Hi"}, "response"),
         (
             "/v1/messages",
             {"model": "cheap", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
@@ -123,6 +124,14 @@ def test_every_endpoint(
     [row] = rows(sdk, done.output_file_id)
     said = row["response"]["body"]
     assert answer in (said.get("object"), said.get("type"))
+
+
+@pytest.mark.parametrize("member", [{"store": True}, {"previous_response_id": "resp_1"}])
+def test_responses_of_a_batch_stand_alone(sdk: openai.OpenAI, member: dict[str, Any]) -> None:
+    body = {"model": "cheap", "input": "Hi", **member}
+    asked = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}
+    done = ended(sdk, begin(sdk, [json.dumps(asked)], "/v1/responses"))
+    assert [one.param for one in done.errors.data] == [*member]
 
 
 def test_errors_have_a_file_of_their_own(sdk: openai.OpenAI, upstream: Upstream) -> None:
@@ -333,12 +342,13 @@ def test_a_form_that_is_none(small: Daemon, kind: str, body: bytes) -> None:
 
 def test_a_file_goes_when_its_owner_wants(sdk: openai.OpenAI, small: Daemon) -> None:
     kept: Any = {"anchor": "created_at", "seconds": 3600}
+    short: Any = {**kept, "seconds": 1}
     file = sdk.files.create(file=("a.jsonl", b"x"), purpose="batch", expires_after=kept)
     assert file.expires_at is not None
     assert file.expires_at - file.created_at == 3600
     with pytest.raises(openai.BadRequestError):
         sdk.files.create(
-            file=("a.jsonl", b"x"), purpose="batch", expires_after={**kept, "seconds": 1}
+            file=("a.jsonl", b"x"), purpose="batch", expires_after=short
         )
 
 

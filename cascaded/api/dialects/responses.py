@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 from msgspec.structs import replace
 
-from cascaded.api.dialects.base import Incoming
+from cascaded.api.dialects.base import Asking
 from cascaded.api.dialects.openai_chat import to_request
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.replies import StreamReply
@@ -79,7 +79,7 @@ class Responses:
         self._fields = fields
         self._thread = thread
 
-    def read(self, incoming: Incoming) -> Request:
+    def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`. Inside it is a chat completion, with what came beside it."""
         asked, fields = self._asked, self._fields
         if self._thread.earlier:
