@@ -202,11 +202,6 @@ def make_generation(
     )
 
 
-def new_id() -> str:
-    """An id that nobody guesses."""
-    return secrets.token_hex(ID_BYTES)
-
-
 def _parts(
     config: Config,
     ground: Ground,
@@ -238,7 +233,7 @@ def _parts(
 
 
 def new_id(beginning: str = "") -> str:
-    """An id that nobody has and nobody guesses."""
+    """An id that nobody guesses."""
     return beginning + secrets.token_hex(ID_BYTES)
 
 

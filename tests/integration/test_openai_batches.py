@@ -347,9 +347,7 @@ def test_a_file_goes_when_its_owner_wants(sdk: openai.OpenAI, small: Daemon) -> 
     assert file.expires_at is not None
     assert file.expires_at - file.created_at == 3600
     with pytest.raises(openai.BadRequestError):
-        sdk.files.create(
-            file=("a.jsonl", b"x"), purpose="batch", expires_after=short
-        )
+        sdk.files.create(file=("a.jsonl", b"x"), purpose="batch", expires_after=short)
 
 
 def test_there_is_so_much_room(sdk: openai.OpenAI) -> None:

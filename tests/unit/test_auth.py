@@ -61,6 +61,9 @@ class Ring:
     def find(self, digest: bytes) -> IssuedKey | None:
         return self.keys.get(digest)
 
+    def get(self, id: str) -> IssuedKey | None:
+        return next((key for key in self.keys.values() if key.id == id), None)
+
 
 def opened(administers: Administers, *issued: IssuedKey) -> Gate:
     return Gate(
