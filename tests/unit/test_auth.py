@@ -209,6 +209,18 @@ def test_one_that_is_not_valid_opens_nothing(
         assert why in passed.message
 
 
+def test_who_was_let_in_earlier_may_be_so_no_more() -> None:
+    """As it is asked for a batch, whose queries are asked long after its maker has gone."""
+    holder = Principal(kind="key", id="key:0123456789ab", owner=ISSUED.owner)
+    assert opened(lambda *_: False).still(PEER) is None
+    assert opened(lambda *_: False).still(KEY) is None
+    assert opened(lambda *_: False, ISSUED).still(holder) is None
+    for keys in ([], [replace(ISSUED, revoked_ns=1)], [replace(ISSUED, expires_ns=1)]):
+        refused = opened(lambda *_: False, *keys).still(holder)
+        assert refused is not None
+        assert refused.code == "unauthenticated"
+
+
 def test_keys_are_kept_as_digests() -> None:
     assert KEYS.keys() == {"app", "other"}
     assert all(len(value) == 32 for value in KEYS.values())
