@@ -87,6 +87,7 @@ class NativeStream(StreamReply):
         """The text that the event adds, if it adds any; with a `buffer_size`, that of so many."""
         if not event.text:
             return None
+        self.committed = True  # another model's words must not follow these
         self._gathered.append(event.text)
         return self._taken() if len(self._gathered) >= self.request.buffer_size else None
 
