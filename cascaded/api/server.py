@@ -129,6 +129,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     breakers: Callable[[], Mapping[str, str]]
     """Whether each provider is asked (`closed`), left alone (`open`) or tried (`half_open`)."""
+    deployments: Callable[[], list[dict[str, object]]]
+    """How the places stand of models that are served in several."""
     room: WaitingRoom
     """Where calls take their places."""
     priority: Callable[[Request], Awaitable[int]]
@@ -503,6 +505,7 @@ def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG00
         "in_flight": status.in_flight,
         "waiting": services.room.waiting,
         "providers": services.breakers(),
+        "deployments": services.deployments(),
         "uptime_s": (services.clock.monotonic_ns() - status.since_ns) / NS_PER_S,
     }
     return json_response(body, status=200 if ready else 503)
