@@ -366,7 +366,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's legacy completions, by a model whose provider has them. Members that are not"
         " named here are forwarded unseen.",
         serve=lambda now: partial(converse, now, OpenAICompletions()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=CompletionBody,
         answer=Completion,
         streams=True,
@@ -380,7 +380,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's embeddings, by a model whose provider has them. Members that are not named"
         " here are forwarded unseen.",
         serve=lambda now: partial(converse, now, OpenAIEmbeddings()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=EmbeddingBody,
         answer=Embeddings,
         errors=(*CALL, *DECIDED, *ASKED),
@@ -394,7 +394,7 @@ ROUTES: tuple[Route, ...] = (
         " that are asked so; to others the call is translated.",
         serve=lambda now: partial(converse, now, Messages()),
         refuse=anthropic_response,
-        headers=(*CLAIMS, *ANTHROPIC_HEADERS),
+        headers=(*CLAIMS, *WISHES, *ANTHROPIC_HEADERS),
         body=MessagesBody,
         answer=Message,
         streams=True,
@@ -422,7 +422,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's Responses. Members that are not named here are forwarded unseen to models"
         " that are asked so; to others the call is translated.",
         serve=lambda now: partial(now.threads.create, partial(converse, now)),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=ResponsesBody,
         answer=ResponseAnswer,
         streams=True,

@@ -11,7 +11,7 @@ import msgspec
 
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
-from cascaded.adapters.nothing import NoCache, NoGuardrail
+from cascaded.adapters.nothing import NoGuardrail
 from cascaded.api.auth import Gate, digests
 from cascaded.api.batches import BatchDesk, Bench
 from cascaded.api.caches import Caches
@@ -220,10 +220,7 @@ def _parts(
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=NoGuardrail(),
-        # What a hook would say of an answer that is known already nobody has asked it.
-        cache=NoCache()
-        if hooks is not None
-        else recollection(config, ground.cache, ground.flights, ground.clock),
+        cache=recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=make_vocabularies(config),
         offload=ground.offload,
         ledger=ground.ledger,

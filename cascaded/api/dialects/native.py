@@ -20,7 +20,6 @@ from cascaded.wire.native import (
     InferRequest,
     headers,
     metadata,
-    model_used,
     parse_amount,
     parse_infer,
     usd,
@@ -96,7 +95,7 @@ class NativeStream(StreamReply):
         request = self.request
         return _chunk(
             is_final=True,
-            model_name=model_used(result),
+            model_name=result.model_used,
             cost=usd(outcome.total_nano_usd) if request.track_cost else None,
             tool_calls=_tool_calls(result),
             finish_reason=result.answer.finish_reason,
