@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.integration.test_anthropic_sdk import KEY as APP_KEY
 from tests.integration.test_hooks import HookServer, asks, daemon_of, server
 from tests.integration.test_responses_sdk import (
     CALL,
@@ -21,7 +22,6 @@ from tests.integration.test_responses_sdk import (
     THREE,
     TOOL_USE,
 )
-from tests.integration.test_responses_sdk import KEY as APP_KEY
 from tests.support.daemon import Daemon, daemon_with, upstream_server
 from tests.support.upstream import Says, Upstream
 
