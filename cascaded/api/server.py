@@ -23,6 +23,7 @@ from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.errors import Refuse, error_response
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
+from cascaded.api.message_batches import MessageBatches
 from cascaded.api.money import Desk
 from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
@@ -123,6 +124,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     caches: Caches
     batches: BatchDesk
     openai_batches: OpenAIBatches
+    message_batches: MessageBatches
     audit: Audit
     gate: Gate
     limits: Limits

@@ -18,6 +18,7 @@ from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
+from cascaded.api.message_batches import MessageBatches
 from cascaded.api.money import Desk
 from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
@@ -171,6 +172,7 @@ def make_generation(
         caches=Caches(ground.cache, enabled=config.cache.enabled),
         batches=BatchDesk(bench),
         openai_batches=OpenAIBatches(bench),
+        message_batches=MessageBatches(bench),
         audit=ground.audit,
         gate=_gate(config, ground),
         limits=Limits(
