@@ -14,8 +14,17 @@ __all__ = [
     "Linear",
     "ManualClock",
     "TextEncoder",
+    "TextModel",
     "Vocabulary",
+    "data_kinds",
     "dot",
+    "injection_sign_names",
+    "injection_signs",
+    "personal_data",
+    "plain",
+    "sentences",
+    "tail_start",
+    "text_features",
     "toml_tree",
 ]
 
@@ -28,6 +37,47 @@ def toml_tree(text: str) -> tuple[dict[str, _TomlNode], list[tuple[int, int, str
     A value is a `str` (strings, dates, and floats as they were written), an `int` of 64 bits, a
     `bool`, a `list` of nodes or a `dict` of nodes. With faults the table is what could be made out.
     """
+
+def data_kinds(names: list[str]) -> int:
+    """Kinds of personal data as a number: `secret`, `email`, `iban`, `card`, `ssn`, `ip`,
+    `passport`, `phone`. Other names are none."""
+
+def personal_data(text: str, kinds: int) -> list[tuple[int, int, str]]:
+    """`[(start, end, kind)]` of personal data and secrets: in characters, in order, apart from one
+    another. `kinds` as `data_kinds` told them."""
+
+def tail_start(text: str) -> int:
+    """From which character on a stream's text must wait, because what follows may make something of
+    it that `personal_data` finds. No text that follows changes what is found before."""
+
+def plain(text: str) -> str:
+    """A text as it is read: in lower case and compatibility form, without characters that are not
+    seen, look-alikes as the letters that they look like, what it has in base64 added."""
+
+def sentences(text: str) -> list[str]:
+    """A text's sentences and lines, as `TextModel.most` looks at them."""
+
+def injection_sign_names() -> list[str]:
+    """Names of all signs of prompt injection, in the order of a model's weights."""
+
+def injection_signs(plain: str) -> list[str]:
+    """Names of the signs of prompt injection in a plain text."""
+
+def text_features(plain: str) -> list[tuple[int, float]]:
+    """`[(bucket, weight)]` of a plain text, as `TextModel` sees it."""
+
+@final
+class TextModel:
+    """Linear models over hashed pieces of words, as `scripts/fit_guardrails.py` writes them."""
+
+    def __new__(cls, weights: bytes) -> TextModel:
+        """Raises `ValueError` for what is none."""
+
+    def scores(self, text: str) -> list[float]:
+        """What each head says of a text, as log-odds."""
+
+    def most(self, text: str) -> list[float] | None:
+        """The most that each head says of any of a text's sentences; `None` where it has none."""
 
 LONG_INPUT_BYTES: Final[int]
 """Inputs up to here are counted with the GIL held: they take less than a hop to a thread."""

@@ -17,6 +17,7 @@ import msgspec
 
 from cascaded.types.decision import CacheState, Decision, Refusal
 from cascaded.types.event import Event
+from cascaded.types.guarding import Finding
 from cascaded.types.hooks import EnforcementContext, HookKind, HookTerms, Point
 from cascaded.types.limits import (
     Admitted,
@@ -33,9 +34,9 @@ from cascaded.types.limits import (
 )
 from cascaded.types.model import Form, Kind, Model
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
-from cascaded.types.recalled import CacheFigures, Recalled, Whole
+from cascaded.types.recalled import CacheFigures, Recalled
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Billing, Outcome, Result
+from cascaded.types.result import Attempt, Billing, Completion, Outcome, Result
 from cascaded.types.vectors import Unavailable, Vector
 
 T = TypeVar("T")
@@ -262,11 +263,11 @@ class Cache(Protocol):
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        whole: Whole | None,
+        whole: bytes | None,
     ) -> None:
-        """How a call with a `memo` ended, and what its caller was sent, as one whole answer where
-        it makes one. Must be told, whatever becomes of it: others may wait. Neither blocks nor
-        raises."""
+        """How a call with a `memo` ended, and what its caller was sent, as one whole answer in
+        chat completions' form where it is of that form. Must be told, whatever
+        becomes of it: others may wait. Neither blocks nor raises."""
         ...
 
 
@@ -284,11 +285,58 @@ class Answers(Protocol):
         ...
 
 
+class Screened(Reply, Protocol):
+    """A reply that lets through only what may leave. `send` raises `BlockedError` for what may
+    not."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What fired so far."""
+        ...
+
+    @property
+    def answer(self) -> Completion:
+        """What has left."""
+        ...
+
+    async def end(self) -> None:
+        """Let go what is still waiting. Raises `BlockedError`."""
+        ...
+
+
+class Objection(msgspec.Struct, frozen=True):
+    """Why a whole answer may not leave."""
+
+    refusal: Refusal
+    retry: bool
+    """Whether another answer may be asked for."""
+
+
+class Screening(Protocol):
+    """How the answers of one call are looked through."""
+
+    waits: bool
+    """Only whole answers can be looked through: none streams as it is spoken."""
+
+    def over(self, reply: Reply) -> Screened:
+        """The way out to this reply."""
+        ...
+
+    async def objection(self, events: Sequence[Event]) -> Objection | None:
+        """What there is to be said against a whole answer that nobody has seen yet."""
+        ...
+
+
 class Guardrail(Protocol):
-    """Judges what goes in. The null one passes everything."""
+    """Judges what goes in and what comes out. The null one passes everything."""
 
     async def inspect(self, request: Request, decision: Decision) -> Decision | Refusal:
-        """The decision, perhaps with notices; or the reason to stop."""
+        """The decision, perhaps with another call in place of the one that was asked, and with
+        findings; or the reason to stop."""
+        ...
+
+    def screening(self, request: Request, decision: Decision) -> Screening | None:
+        """Who looks through the answers of this call; `None`: nobody."""
         ...
 
 
@@ -345,11 +393,6 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """Where it came from, such as `exact` for the exact cache."""
     decision: Decision
-
-
-Vet = Callable[[Decision, str], Awaitable[Decision | Refusal | None]]
-"""Asks the operator's hooks whether an earlier answer, of the model of this name, may be given;
-`None`: not of that model."""
 
 
 class Stage(Protocol):
@@ -479,4 +522,16 @@ class Audit(Protocol):
         request_id: str | None = None,
     ) -> None:
         """Whether somebody may do something."""
+        ...
+
+    def guarded(
+        self,
+        findings: Sequence[Finding],
+        *,
+        actor: str,
+        user_id: str | None,
+        request_id: str,
+        level: AuditLevel | None = None,
+    ) -> None:
+        """What guardrails found in a call, and what was done."""
         ...

@@ -11,7 +11,7 @@ from cascaded.ports import Clock
 from cascaded.types.decision import Refusal
 from cascaded.types.money import format_usd
 from cascaded.types.request import Request
-from cascaded.types.result import Outcome
+from cascaded.types.result import Outcome, Result
 from cascaded.types.secret import Secret
 from cascaded.types.times import NS_PER_S
 
@@ -38,6 +38,14 @@ def _causes(fault: BaseException) -> Iterator[BaseException]:
 
 def _where(fault: BaseException) -> str:
     return f"{type(fault).__name__}:\n{''.join(traceback.format_tb(fault.__traceback__))}"
+
+
+def _unrestored(outcome: Outcome, end: Result) -> str:
+    """The answer, with placeholders for what was kept from the model."""
+    text, guarding = end.answer.text, outcome.decision.guarding
+    for placeholder, value in guarding.restored.items() if guarding else ():
+        text = text.replace(value, placeholder)
+    return text
 
 
 class JsonLog:
@@ -96,7 +104,7 @@ class JsonLog:
             "stream": request.stream,
             "status": refused.code if refused else "ok",
             "cache": outcome.decision.cache,
-            "model_used": None if isinstance(end, Refusal) else end.model_used,
+            "model_used": answered and answered.model.name,
             "attempts": [attempt.model.name for attempt in outcome.attempts],
             "errors": [attempt.error for attempt in outcome.attempts if attempt.error],
             "quality_score": answered and answered.verdict and answered.verdict.score,
@@ -108,9 +116,11 @@ class JsonLog:
             and round(outcome.first_token_ns / NS_PER_MS, 3),
             "overhead_ms": round(outcome.overhead_ns / NS_PER_MS, 3),
         }
+        if outcome.findings:
+            line["guardrails"] = outcome.findings
         if refused and refused.code != "abandoned":
             line["message"] = refused.message
         if self._prompts:
             line["messages"] = request.messages or request.texts
-            line["answer"] = None if isinstance(end, Refusal) else end.answer.text
+            line["answer"] = None if isinstance(end, Refusal) else _unrestored(outcome, end)
         self.write("info", "request", **line)

@@ -1,7 +1,7 @@
 """Ports that do nothing, for features that are not configured."""
 
 from cascaded.types.decision import Decision, Refusal
-from cascaded.types.recalled import Recalled, Whole
+from cascaded.types.recalled import Recalled
 from cascaded.types.request import Request
 from cascaded.types.result import Result
 
@@ -18,7 +18,7 @@ class NoCache:
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        whole: Whole | None,
+        whole: bytes | None,
     ) -> None:
         """Nobody waits."""
 
@@ -29,3 +29,6 @@ class NoGuardrail:
     async def inspect(self, request: Request, decision: Decision) -> Decision | Refusal:  # noqa: ARG002
         """The decision as it was."""
         return decision
+
+    def screening(self, request: Request, decision: Decision) -> None:
+        """Nobody looks."""

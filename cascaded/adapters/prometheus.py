@@ -11,6 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from cascaded.types.decision import Refusal
+from cascaded.types.guarding import Finding
 from cascaded.types.model import Kind
 from cascaded.types.money import NANO_PER_USD
 from cascaded.types.request import Request
@@ -20,6 +21,8 @@ from cascaded.types.vectors import ModelFigures, Reason
 
 MAX_MODELS = 200
 """More distinct models than this share the label `other`."""
+MAX_FINDINGS = 1_000
+"""With more distinct ones their categories share the label `other`."""
 _OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.2, 1.0)
 _LATENCY_S = (0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -89,11 +92,12 @@ class _States(Collector):
         self,
         name: str,
         documentation: str,
-        label: str,
         states: Sequence[str],
         read: Callable[[], Mapping[str, str]],
     ) -> None:
-        self._describe = partial(GaugeMetricFamily, name, documentation, labels=[label, "state"])
+        self._describe = partial(
+            GaugeMetricFamily, name, documentation, labels=["provider", "state"]
+        )
         self._states = states
         self._read = read
 
@@ -224,9 +228,16 @@ class PrometheusMetrics:
             ["point", "kind", "outcome"],
             registry=registry,
         )
+        self._guarded = Counter(
+            "cascaded_guardrails",
+            "What guardrails found, by where and what was done.",
+            ["guardrail", "category", "place", "action"],
+            registry=registry,
+        )
         registry.register(_Spend(spend))
         ProcessCollector(registry=registry)
         self._by_model: dict[str, _ModelSeries] = {}
+        self._by_finding: dict[tuple[str, ...], Counter] = {}
         self._by_status: dict[tuple[str, Kind], Counter] = {}
 
     def record(self, request: Request, outcome: Outcome) -> None:
@@ -239,6 +250,8 @@ class PrometheusMetrics:
             self._first_token.observe(outcome.first_token_ns / NS_PER_S)
         for attempt in outcome.attempts:
             self._attempt(attempt, streamed=request.stream)
+        for finding in outcome.findings:
+            self._finding(finding)
         if not isinstance(end, Refusal):
             self._saved.inc(end.saved_nano_usd / NANO_PER_USD)
             if end.answered_by and end.answered_by.rung > 0:
@@ -264,12 +277,11 @@ class PrometheusMetrics:
         self,
         name: str,
         documentation: str,
-        label: str,
         states: Sequence[str],
         read: Callable[[], Mapping[str, str]],
     ) -> None:
-        """How each of some things stands, read when it is looked at."""
-        self._registry.register(_States(name, documentation, label, states, read))
+        """How each provider stands, read when it is looked at."""
+        self._registry.register(_States(name, documentation, states, read))
 
     def small_models(self, read: Callable[[], Mapping[str, ModelFigures]]) -> None:
         """What each small model has done, read when it is looked at."""
@@ -306,6 +318,15 @@ class PrometheusMetrics:
             series = self._by_model.get(label) or _ModelSeries(self, label)
             self._by_model[label] = series
         return series
+
+    def _finding(self, finding: Finding) -> None:
+        labels = (finding.guardrail, finding.category, finding.place, finding.action)
+        series = self._by_finding.get(labels)
+        if series is None:
+            if len(self._by_finding) >= MAX_FINDINGS:  # plug-ins have words of their own
+                labels = (finding.guardrail, "other", finding.place, finding.action)
+            series = self._by_finding[labels] = self._guarded.labels(*labels)
+        series.inc(finding.count)
 
     def _status(self, status: str, kind: Kind) -> Counter:
         series = self._by_status.get((status, kind))

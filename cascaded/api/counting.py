@@ -8,6 +8,7 @@ from aiohttp import web
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.messages import Messages, ids
 from cascaded.pipeline.cascade import refused
+from cascaded.pipeline.run import Walk
 from cascaded.ports import Call, Counter, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import ProviderError
@@ -42,18 +43,17 @@ class Counting:
         )
 
     async def _count(self, request: Request) -> int | Refusal:
-        decision = Decision()
-        for stage in self._stages:
-            step = await stage(request, decision)
-            if not isinstance(step, Decision):
-                assert isinstance(step, Refusal)  # only a cache answers, and none is asked
-                return step
-            decision = step
-        assert decision.ladder is not None
-        for rung in decision.ladder.rungs:
+        walk = Walk(request)
+        step = await walk.through(self._stages)
+        if step is not None:
+            assert isinstance(step, Refusal)  # only a cache answers, and none is asked
+            return step
+        ladder = walk.decision.ladder
+        assert ladder is not None
+        for rung in ladder.rungs:
             if rung.model.provider in self._counters:
-                return await self._ask(request, rung.model)
-        measured = await self._measure(request, decision)
+                return await self._ask(walk.request, rung.model)
+        measured = await self._measure(walk.request, walk.decision)
         assert isinstance(measured, Decision | Refusal)
         return measured.input_tokens if isinstance(measured, Decision) else measured
 

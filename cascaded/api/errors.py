@@ -66,6 +66,14 @@ ERRORS: dict[str, Kind] = {
         "Nobody knows what the model costs, so nothing can be held for it.",
         "The operator gives its price in `[models]`, or says `free = true`.",
     ),
+    "prompt_blocked": Kind(
+        400,
+        "invalid_request_error",
+        "A guardrail found something in the prompt, or in what a tool or a document says in it,"
+        " that may not be sent. `guardrails` tells what kind of thing, not what it said. Nothing"
+        " was sent.",
+        "Take it out. The operator's rules are in `[guardrails]` and in profiles.",
+    ),
     "unauthenticated": Kind(
         401,
         "authentication_error",
@@ -153,6 +161,13 @@ ERRORS: dict[str, Kind] = {
         "The ladder is `strict`, and no model gave an answer that passed its checks. What was"
         " asked is charged.",
         "Rephrase the question, lower the threshold, or do without `strict`.",
+    ),
+    "answer_blocked": Kind(
+        422,
+        "guardrail_error",
+        "A guardrail stopped the model's answer, before it began or in the middle of a stream. What"
+        " was asked is charged.",
+        "Ask otherwise. The operator's rules are in `[guardrails]` and in profiles.",
     ),
     "abandoned": Kind(
         499,
@@ -353,6 +368,7 @@ def error_object(refusal: Refusal) -> dict[str, object]:
         "type": kind.type,
         "param": refusal.param,
         "code": kind.code or refusal.code,
+        **({"guardrails": refusal.findings} if refusal.findings else {}),
         **details,
     }
 

@@ -13,6 +13,7 @@ from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
 from cascaded.api.replies import json_response
+from cascaded.pipeline.run import Walk
 from cascaded.pipeline.stages.peek import LEAST
 from cascaded.pipeline.stages.resolve import Standing
 from cascaded.pipeline.stages.tighten import Heed
@@ -309,13 +310,9 @@ class Desk:
         return decision if self._heed is None else await self._heed(decision)
 
     async def _decide(self, request: Request) -> Decision | Refusal:
-        decision = Decision()
-        for stage in self._deciding:
-            step = await stage(request, decision)
-            if not isinstance(step, Decision):
-                return step if isinstance(step, Refusal) else decision
-            decision = step
-        return decision
+        walk = Walk(request)
+        step = await walk.through(self._deciding)
+        return step if isinstance(step, Refusal) else walk.decision
 
     def _told(self, decision: Decision, preview: Preview) -> dict[str, object]:
         reason = None

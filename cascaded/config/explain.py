@@ -68,7 +68,7 @@ def _settings(struct: msgspec.Struct) -> dict[str, Any]:
     names = zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True)
     for name, key in names:
         value = getattr(struct, name)
-        overruled = name in _OVERRULED and getattr(struct, _OVERRULED[name])
+        overruled = name in _OVERRULED and getattr(struct, _OVERRULED[name], None)
         if value is not None and not overruled:
             settings[key] = plain(value)
     return settings

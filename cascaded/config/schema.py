@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from cascaded.types.batch import MAX_SIDE_BY_SIDE
+from cascaded.types.guarding import GuardrailsConfig
 from cascaded.types.hooks import OnFailure
 from cascaded.types.limits import Enforcement, Gate, Scope
 from cascaded.types.model import Price, Rates, StreamMode
@@ -49,7 +50,6 @@ MAX_MODELS = 4096
 MAX_LADDERS = 64
 MAX_RUNGS = 8
 MAX_FALLBACKS = 4
-MAX_DEPLOYMENTS = 16
 MAX_KEYS = 16
 MAX_REMEMBERED = 100
 """Calls that a breaker looks back at."""
@@ -387,11 +387,6 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider calls it. By default its name here."""
     api: Api | None = None
     """How it is asked, where its provider is OpenAI-compatible. By default as that one's models."""
-    deployments: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_DEPLOYMENTS)] = ()
-    """The same model elsewhere: in another region, with another key, from another seller. Its calls
-    are spread over itself and these, each at its own price; who fails or is busy is passed over."""
-    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
-    """Where calls are spread: how many come here, measured by the weights of the others."""
     fallback: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_FALLBACKS)] = ()
     """Models that answer in its place, the first that can, while its provider fails. Their own
     fallbacks are not asked."""
@@ -848,6 +843,21 @@ class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """A URL told as `on_budget_warning` when a budget reaches a threshold."""
 
 
+class Guardrails(GuardrailsConfig, frozen=True, kw_only=True):
+    """What is looked for in prompts and answers, and what happens then. By default nothing, unless
+    a user's or a workspace's profile asks for it."""
+
+    enabled: bool = False
+    """Whether calls pass guardrails."""
+    tiers: Annotated[Mapping[Name, GuardrailsConfig], Meta(max_length=MAX_TIERS)] = msgspec.field(
+        default_factory=nothing
+    )
+    """What is added for the users of a tier. It only tightens."""
+    profiles_may_loosen: bool = False
+    """Whether what is stored of a user, else of its workspace, holds in place of all this. Without
+    it that only tightens, too."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration, checked. Mappings are read-only."""
 
@@ -907,6 +917,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A PostgreSQL table that tells who has which tier, and which budget. By default none."""
     hooks: Hooks = Hooks()
     """The operator's own say on calls. By default none."""
+    guardrails: Guardrails = Guardrails()
+    """What is looked for in prompts and answers. By default nothing."""
 
     @classmethod
     def for_production(cls, **settings: Any) -> Self:

@@ -11,14 +11,13 @@ import msgspec
 
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
-from cascaded.adapters.nothing import NoGuardrail
+from cascaded.adapters.nothing import NoCache
 from cascaded.api.auth import Gate, digests
 from cascaded.api.batches import BatchDesk, Bench
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
-from cascaded.api.message_batches import MessageBatches
 from cascaded.api.money import Desk
 from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
@@ -33,6 +32,7 @@ from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
 from cascaded.daemon.cache import recollection
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
+from cascaded.daemon.guardrails import make_guardian
 from cascaded.daemon.hooks import make_hooks
 from cascaded.daemon.plans import KeptPlans, directory
 from cascaded.daemon.rules import rulebook_of
@@ -48,7 +48,6 @@ from cascaded.pipeline.stages.tighten import heeding
 from cascaded.policy.limits import explain
 from cascaded.policy.outages import State
 from cascaded.policy.pricing import price_table_hash
-from cascaded.policy.routing.balance import Balance
 from cascaded.policy.routing.book import ModelBook
 from cascaded.ports import Clock, Directory
 from cascaded.state.backup import back_up
@@ -94,7 +93,6 @@ def make_generation(
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
     small_models = make_small_models(config, former.small_models if former else None)
-    balance = former.services.pipeline.climber.balance if former else Balance()
     parts = _parts(config, ground, book, rulebook, users, hooks)
     bench = Bench(
         batches=ground.batches,
@@ -107,7 +105,7 @@ def make_generation(
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
-        pipeline=_pipeline(parts, ground, answerers, balance),
+        pipeline=_pipeline(parts, ground, answerers),
         desk=Desk(
             ledger=ground.ledger,
             clock=ground.clock,
@@ -172,7 +170,6 @@ def make_generation(
         caches=Caches(ground.cache, enabled=config.cache.enabled),
         batches=BatchDesk(bench),
         openai_batches=OpenAIBatches(bench),
-        message_batches=MessageBatches(bench),
         audit=ground.audit,
         gate=_gate(config, ground),
         limits=Limits(
@@ -183,7 +180,6 @@ def make_generation(
         ),
         status=ground.status,
         breakers=partial(breakers, answerers),
-        deployments=partial(deployments, book, answerers, balance, ground.clock),
         room=ground.room,
         priority=partial(_priority, parts),
         clock=ground.clock,
@@ -221,8 +217,11 @@ def _parts(
         explain=partial(_explain, rulebook, ground.clock),
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
-        guardrail=NoGuardrail(),
-        cache=recollection(config, ground.cache, ground.flights, ground.clock),
+        guardrail=make_guardian(config, ground),
+        # What a hook would say of an answer that is known already nobody has asked it.
+        cache=NoCache()
+        if hooks is not None
+        else recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=make_vocabularies(config),
         offload=ground.offload,
         ledger=ground.ledger,
@@ -244,26 +243,6 @@ def breakers(answerers: Mapping[str, Answerer]) -> dict[str, State]:
     return {name: answerer.watch.state for name, answerer in answerers.items()}
 
 
-def deployments(
-    book: ModelBook, answerers: Mapping[str, Answerer], balance: Balance, clock: Clock
-) -> list[dict[str, object]]:
-    """How the places stand of models that are served in several."""
-    now_ns = clock.monotonic_ns()
-    return [
-        {
-            "model": model.name,
-            "provider": place.provider,
-            "upstream_name": place.upstream_name,
-            "weight": place.weight,
-            "state": balance.state(place, now_ns, well=answerers[place.provider].watch.asked),
-            "in_flight": balance.load(place).in_flight,
-        }
-        for model in book.models.values()
-        if model.others
-        for place in model.places
-    ]
-
-
 def _tell(log: JsonLog, provider: str, state: State, retry_after_s: float) -> None:
     level: Level = "warning" if state == "open" else "info"
     log.write(level, "breaker", provider=provider, state=state, retry_after_s=retry_after_s)
@@ -280,9 +259,7 @@ def _explain(rulebook: Rulebook, clock: Clock, denial: Denial, caller: Caller) -
     return explain(denial, caller, rulebook.now.book, now_ns=clock.wall_ns())
 
 
-def _pipeline(
-    parts: Parts, ground: Ground, answerers: Mapping[str, Answerer], balance: Balance
-) -> Pipeline:
+def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -> Pipeline:
     return Pipeline(
         stages=stages(parts),
         climber=Climber(
@@ -291,12 +268,12 @@ def _pipeline(
             vocabularies=parts.vocabularies,
             clock=ground.clock,
             random=random.Random().random,
-            balance=balance,
         ),
         ledger=ground.ledger,
         audit=ground.audit,
         sink=ground.sinks,
         cache=parts.cache,
+        guardrail=parts.guardrail,
     )
 
 

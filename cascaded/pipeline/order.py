@@ -14,10 +14,10 @@ from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
-from cascaded.pipeline.stages.tighten import tighten, vetting
+from cascaded.pipeline.stages.tighten import tighten
 from cascaded.pipeline.stages.translate import translate
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage, Vet
+from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder
@@ -52,8 +52,9 @@ def deciding(parts: Parts) -> tuple[Stage, ...]:
 
 
 def laddering(parts: Parts) -> tuple[Stage, ...]:
-    """What leads to the ladder of a caller, and no further."""
-    return resolve(parts.stand), route(parts.choose), permit()
+    """What leads to the ladder of a caller, and no further. A prompt that is counted elsewhere
+    passes the guard, too."""
+    return resolve(parts.stand), route(parts.choose), permit(), guard(parts.guardrail)
 
 
 def measuring(parts: Parts) -> Stage:
@@ -68,7 +69,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
         # After the guard: a forbidden prompt is not answered from a cache. Before the peek: where
         # a budget is used up, what is known already is given all the same. Before the prompt is
         # measured: a known answer needs no count.
-        recall(parts.cache, parts.ledger, parts.audit, parts.explain, _vet(parts)),
+        recall(parts.cache, parts.ledger, parts.audit, parts.explain),
         *_planning(parts),
         # takes the money; from here on the bracket settles
         reserve(parts.ledger, parts.audit, parts.explain, parts.price_hash),
@@ -82,8 +83,8 @@ def _standing(parts: Parts) -> tuple[Stage, ...]:
         resolve(parts.stand),  # first: everything else depends on whose it is
         route(parts.choose),  # an unknown model must cost nothing
         permit(),  # before anything is counted: the tier may trim the ladder
+        guard(parts.guardrail),  # before the caches, and before anything is said in other words
         translate(),  # what a model of the ladder cannot be asked must cost nothing
-        guard(parts.guardrail),  # before the caches
     )
 
 
@@ -99,10 +100,6 @@ def _planning(parts: Parts) -> tuple[Stage, ...]:
         ),
         *_tightening(parts),  # last: hooks judge a plan with its cost, and can only take from it
     )
-
-
-def _vet(parts: Parts) -> Vet | None:
-    return None if parts.hooks is None else vetting(parts.hooks, parts.ledger)
 
 
 def _tightening(parts: Parts) -> Iterator[Stage]:

@@ -3,17 +3,27 @@
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from cascaded.pipeline.cascade import Climber, climb
-from cascaded.ports import Answer, Audit, Cache, Ledger, Reply, Sink, Stage
+from cascaded.ports import (
+    Answer,
+    Audit,
+    Cache,
+    Guardrail,
+    Ledger,
+    Reply,
+    Screened,
+    Sink,
+    Stage,
+)
 from cascaded.types.decision import Decision, Refusal
-from cascaded.types.errors import CallerLeftError
+from cascaded.types.errors import BlockedError, CallerLeftError
 from cascaded.types.event import Event
-from cascaded.types.recalled import Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import Collector, WireError
-from cascaded.wire.whole.forms import Gathered, replayed
+from cascaded.wire.openai_chat import Collector, WireError, parse_event
+from cascaded.wire.whole import Gathered, chunks_of
 
 ABANDONED = Refusal(code="abandoned", message="The caller left, or the time for the call was up.")
 ACCESS_REFUSALS = frozenset({"forbidden", "model_forbidden", "feature_forbidden"})
@@ -29,6 +39,7 @@ class Pipeline(msgspec.Struct, frozen=True, kw_only=True):
     audit: Audit
     sink: Sink
     cache: Cache
+    guardrail: Guardrail
 
 
 class Overheard:
@@ -49,13 +60,36 @@ class Overheard:
         await self._reply.send(event)
         if self._gathered is not None:
             try:
-                self._gathered.add(event)
+                self._gathered.add(event.raw, whole=event.whole)
             except WireError:  # it cannot be kept; what the caller makes of it is his affair
                 self._gathered = None
 
-    def whole(self) -> Whole | None:
+    def whole(self) -> bytes | None:
         """What was sent, as one answer, if it makes one."""
         return None if self._gathered is None else self._gathered.whole()
+
+
+class Walk:
+    """A call on its way through stages: what it is by now, and what was decided."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.decision = Decision()
+        self.overheard: Overheard | None = None
+
+    async def through(self, stages: Sequence[Stage]) -> Refusal | Answer | None:
+        """Take it through all of them. What ends it early, if something does."""
+        for stage in stages:
+            step = await stage(self.request, self.decision)
+            if isinstance(step, Refusal):
+                return step
+            if isinstance(step, Answer):
+                self.decision = step.decision
+                return step
+            self.decision = step
+            if step.asked is not None:
+                self.request = step.asked
+        return None
 
 
 async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
@@ -64,37 +98,29 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
     Settling is synchronous and stands in `finally`: neither a cancellation nor a bug splits it.
     """
     clock = pipeline.climber.clock
-    decision = Decision()
+    walk = Walk(request)
     book: list[Attempt] = []
     end: Result | Refusal = ABANDONED
-    overheard: Overheard | None = None
     try:
-        for stage in pipeline.stages:
-            step = await stage(request, decision)
-            if isinstance(step, Refusal):
-                end = step
-                break
-            if isinstance(step, Answer):
-                decision = step.decision
-                end = await _replay(step, request, reply, clock.monotonic_ns())
-                break
-            decision = step
-        else:
-            reply.cache = decision.cache
-            if decision.memo is not None:
-                reply = overheard = Overheard(reply)
-            end = await climb(pipeline.climber, request, decision, reply, book)
+        step = await walk.through(pipeline.stages)
+        end = (
+            step if isinstance(step, Refusal) else await _answer(pipeline, walk, step, reply, book)
+        )
+    except BlockedError as blocked:
+        end = blocked.refusal
     except CallerLeftError:
         pass  # there is nobody to tell; the bracket settles and the record says it
     except Exception:
         end = FAULTED
         raise
     finally:
+        request, decision = walk.request, walk.decision
         try:
             _close_books(pipeline, request, decision, end, book)
+            _tell_findings(pipeline, request, decision, end)
         finally:
             if decision.memo is not None:
-                whole = overheard.whole() if overheard else None
+                whole = walk.overheard.whole() if walk.overheard else None
                 pipeline.cache.conclude(request, decision, end, whole)
         elapsed_ns = clock.monotonic_ns() - request.received_ns
         spoke_ns = end.spoke_ns if isinstance(end, Result) else None
@@ -107,6 +133,29 @@ async def run(pipeline: Pipeline, request: Request, reply: Reply) -> Outcome:
         )
         pipeline.sink.record(request, outcome)
     return outcome
+
+
+async def _answer(
+    pipeline: Pipeline, walk: Walk, known: Answer | None, reply: Reply, book: list[Attempt]
+) -> Result | Refusal:
+    """What is known already, or what the ladder says; looked through where there are guardrails."""
+    request, decision, climber = walk.request, walk.decision, pipeline.climber
+    reply.cache = decision.cache
+    screening = pipeline.guardrail.screening(request, decision)
+    screened: Screened | None = None
+    if screening is not None:
+        reply = screened = screening.over(reply)
+        climber = replace(climber, screening=screening)
+    if known is not None:
+        end: Result | Refusal = await _replay(known, request, reply, climber.clock.monotonic_ns())
+    else:
+        if decision.memo is not None:  # what is kept is what the model said
+            reply = walk.overheard = Overheard(reply)
+        end = await climb(climber, request, decision, reply, book)
+    if screened is not None and isinstance(end, Result):
+        await screened.end()
+        end = replace(end, answer=screened.answer, findings=screened.findings)
+    return end
 
 
 def _close_books(
@@ -139,12 +188,27 @@ def _close_books(
         )
 
 
+def _tell_findings(
+    pipeline: Pipeline, request: Request, decision: Decision, end: Result | Refusal
+) -> None:
+    """Put on record what guardrails found."""
+    findings = (*decision.findings, *end.findings)
+    if findings:
+        pipeline.audit.guarded(
+            findings,
+            actor=request.principal.id,
+            user_id=decision.caller.user_id if decision.caller else None,
+            request_id=request.id,
+            level=decision.audit_level,
+        )
+
+
 async def _replay(answer: Answer, request: Request, reply: Reply, now_ns: int) -> Result:
     """Give an answer that is already known, in the form that is asked for."""
-    reply.cache = answer.decision.cache
     recalled, collected = answer.recalled, Collector()
-    whole = Whole(recalled.form, recalled.raw)
-    for event in replayed(whole, request.kind, stream=request.stream):
+    raws = chunks_of(recalled.raw) if request.stream else [recalled.raw]
+    for raw in raws:
+        event = parse_event(raw, whole=not request.stream)
         collected.add(event)
         await reply.send(event)
     return Result(

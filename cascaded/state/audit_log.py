@@ -31,6 +31,7 @@ from cascaded.state.log_rows import (
     unskipped,
 )
 from cascaded.state.write_behind import Report, WriteBehind
+from cascaded.types.guarding import Finding
 from cascaded.types.limits import Admitted, BudgetWarning, Denial, Receipt
 from cascaded.types.profile import AUDIT_LEVELS, AuditLevel
 from cascaded.types.records import AuditOutcome, AuditPage, AuditRecord
@@ -213,6 +214,36 @@ class AuditLog:
             self._put(
                 AuditRecord(
                     self._wall_ns(), actor, subject, "access", outcome, reason, user_id, request_id
+                )
+            )
+
+    def guarded(
+        self,
+        findings: Sequence[Finding],
+        *,
+        actor: str,
+        user_id: str | None,
+        request_id: str,
+        level: AuditLevel | None = None,
+    ) -> None:
+        """What guardrails found in a call: refused, or else warned of. Not what it said."""
+        stopped = any(finding.action in ("block", "retry") for finding in findings)
+        outcome: AuditOutcome = "refused" if stopped else "warned"
+        if self._writes(outcome, level):
+            subject = f"guardrail:{findings[-1].guardrail}"
+            reason = ", ".join(dict.fromkeys(str(finding) for finding in findings))
+            details: dict[str, object] = {"findings": list(findings)}
+            self._put(
+                AuditRecord(
+                    self._wall_ns(),
+                    actor,
+                    subject,
+                    "guard",
+                    outcome,
+                    reason,
+                    user_id,
+                    request_id,
+                    details,
                 )
             )
 

@@ -43,6 +43,7 @@ from cascaded.state.usage_reader import (
 from cascaded.state.write_behind import Report, WriteBehind
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
+from cascaded.types.guarding import Finding
 from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.model import Kind
 from cascaded.types.records import AttemptRecord, Imported, UsageRecord, features
@@ -75,7 +76,6 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     status: str
     scope: str | None
     answered_by: Attempt | None
-    model_used: str | None
     cache: str | None
     flagged: bool
     saved_nano_usd: int
@@ -83,6 +83,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     elapsed_ns: int
     kind: Kind
     first_token_ns: int | None
+    findings: tuple[Finding, ...]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -123,11 +124,11 @@ class UsageLog(UsageReader):
         decision, end = outcome.decision, outcome.end
         if isinstance(end, Result):
             status, scope = "ok", None
-            answered_by, model, cache = end.answered_by, end.model_used, end.cache
+            answered_by, cache = end.answered_by, end.cache
             flagged, saved = end.flagged, end.saved_nano_usd
         else:
             status, scope = end.code, _scope(end)
-            answered_by, model, cache, flagged, saved = None, None, None, False, 0
+            answered_by, cache, flagged, saved = None, None, False, 0
         self._put(
             _Finished(
                 self._wall_ns(),
@@ -146,7 +147,6 @@ class UsageLog(UsageReader):
                 status,
                 scope,
                 answered_by,
-                model,
                 cache,
                 flagged,
                 saved,
@@ -154,6 +154,7 @@ class UsageLog(UsageReader):
                 outcome.elapsed_ns,
                 request.kind,
                 outcome.first_token_ns,
+                outcome.findings,
             )
         )
 
@@ -260,7 +261,7 @@ def _record(finished: _Finished) -> UsageRecord:
         notices=finished.notices,
         hold=finished.hold,
         attempts=tuple(map(_attempt, attempts)),
-        model_used=finished.model_used,
+        model_used=best.model.name if best else None,
         cache=finished.cache,
         flagged=finished.flagged,
         score=best.verdict.score if best and best.verdict else None,
@@ -273,6 +274,7 @@ def _record(finished: _Finished) -> UsageRecord:
         overhead_ns=finished.elapsed_ns - sum(attempt.latency_ns for attempt in attempts),
         kind=finished.kind,
         first_token_ns=finished.first_token_ns,
+        guardrails=tuple(dict.fromkeys(map(str, finished.findings))),
     )
 
 

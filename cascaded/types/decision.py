@@ -5,9 +5,11 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.types.guarding import Finding, Guarding
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Form, Ladder
 from cascaded.types.profile import AuditLevel, UserProfile
+from cascaded.types.request import Request
 from cascaded.types.tiers import TierConfig
 
 CacheState = Literal["hit", "miss", "off"]
@@ -62,6 +64,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """Models that are tried before others, as names or patterns."""
     question: str = ""
     """The caller's last words, for quality and routing."""
+    asked: Request | None = None
+    """The call as models may see it, where that is not as it came: from here on it is the call."""
+    guarding: Guarding | None = None
+    """What guards its answer."""
+    findings: tuple[Finding, ...] = ()
+    """What guardrails found in the prompt."""
     domain: str | None = None
     complexity: str | None = None
     input_tokens: int = 0
@@ -74,8 +82,6 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What the cache had for it."""
     memo: Memo | None = None
     """What its answer may be kept under."""
-    narrowed: bool = False
-    """A hook has taken from what was planned."""
     menu: tuple[Plan, ...] = ()
     """What would do, the best first. The ledger takes the first that every limit allows."""
     choices: tuple[Choice, ...] = ()
@@ -102,3 +108,5 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True):
     param: str | None = None
     retry_after_s: float | None = None
     details: dict[str, object] = {}
+    findings: tuple[Finding, ...] = ()
+    """What guardrails found, where it is theirs."""

@@ -1,5 +1,6 @@
 """Faults. Expected refusals are values (`cascaded.types.decision.Refusal`)."""
 
+from cascaded.types.decision import Refusal
 from cascaded.types.result import Billing
 
 
@@ -38,6 +39,14 @@ class ProviderError(Exception):
 
 class CallerLeftError(Exception):
     """The caller hung up while its answer was being written."""
+
+
+class BlockedError(Exception):
+    """A guardrail lets no more of an answer through."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 class StoreError(Exception):

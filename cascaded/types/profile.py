@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.guarding import GuardrailsConfig
 from cascaded.types.ids import ID_WORDS, is_id
 from cascaded.types.limits import Enforcement, Method
 from cascaded.types.money import parse_usd, to_usd
@@ -203,7 +204,8 @@ class WorkspaceConfig(
     organization_id: Text | None = None
     workspace_budget: BudgetConfig | None = None
     environment: Environment = "production"
-    workspace_guardrails: Mapping[str, Any] | None = None
+    workspace_guardrails: GuardrailsConfig | None = None
+    """What is looked for in calls of its users, beside what is looked for anyway."""
 
     def __post_init__(self) -> None:
         _check_id("workspace_id", self.workspace_id)
@@ -292,7 +294,8 @@ class UserProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     preferred_domains: Words = ()
     preferred_models: Words = ()
     blocked_models: Words = ()
-    guardrails: Mapping[str, Any] | None = None
+    guardrails: GuardrailsConfig | None = None
+    """The same of this user."""
     enable_audit_logging: bool = True
     """Without it only refusals and changes are put on record."""
     enable_caching: bool = True

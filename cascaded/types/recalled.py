@@ -1,19 +1,8 @@
 """Answers that are kept to be given again."""
 
-from typing import NamedTuple
-
 import msgspec
 
-from cascaded.types.model import Form
 from cascaded.types.usage import Usage
-
-
-class Whole(NamedTuple):
-    """A whole answer."""
-
-    form: Form
-    raw: bytes
-    """As JSON."""
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,8 +11,7 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     """Whose it is: nobody else is ever given it."""
     raw: bytes
-    """It whole, as JSON, in the form that its provider gave it."""
-    form: Form = "chat"
+    """A whole `chat.completion`, as JSON."""
     model: str
     """Who gave it."""
     usage: Usage

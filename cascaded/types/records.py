@@ -89,6 +89,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """Brought in from an export: history of another ledger, which this one knows nothing of."""
     first_token_ns: int | None = None
     """From the arrival of a streamed call to the first of its answer that went to the caller."""
+    guardrails: tuple[str, ...] = ()
+    """What guardrails found, as `pii.email redact`."""
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -194,7 +196,7 @@ class UsageSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Calls since then."""
 
 
-AuditAction = Literal["reserve", "settle", "adjust", "change", "access", "log"]
+AuditAction = Literal["reserve", "settle", "adjust", "change", "access", "log", "guard"]
 AuditOutcome = Literal[
     "admitted",
     "warned",

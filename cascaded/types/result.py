@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.decision import Decision, Refusal
+from cascaded.types.guarding import Finding
 from cascaded.types.limits import LimitView
 from cascaded.types.model import Model
 from cascaded.types.recalled import Recalled
@@ -89,19 +90,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller must be told of who answered."""
     spoke_ns: int | None = None
     """When the caller of a stream was given the first of it, by the monotonic clock."""
-
-    @property
-    def model_used(self) -> str | None:
-        """Who gave the answer, now or earlier."""
-        if self.answered_by:
-            return self.answered_by.model.name
-        return self.recalled.model if self.recalled else None
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the answer took, now or earlier."""
-        source = self.answered_by or self.recalled
-        return source.usage if source else None
+    findings: tuple[Finding, ...] = ()
+    """What guardrails found in the answer."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +117,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         """Everything that the caller must be told."""
         told = self.end.notices if isinstance(self.end, Result) else ()
         return (*self.decision.notices, *told) if told else self.decision.notices
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What guardrails found, in the prompt and in the answer."""
+        before, after = self.decision.findings, self.end.findings
+        return (*before, *after) if before and after else before or after
 
     @property
     def total_nano_usd(self) -> int:

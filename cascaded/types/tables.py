@@ -200,7 +200,7 @@ class Tier(LimitTable, frozen=True, kw_only=True):
     quality_validation: bool | None = None
     """Whether answers are judged. By default true."""
     guardrails: bool | None = None
-    """Whether guardrails may be used. By default true."""
+    """Whether calls pass the guardrails. By default true."""
     caching: bool | None = None
     """Whether answers may be kept and given again. By default true."""
     allowed_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] | None = None

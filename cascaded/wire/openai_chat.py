@@ -174,6 +174,14 @@ def _check_bounds(chat: ChatRequest) -> None:
         raise WireError(f"{name} must be from 1 to {MAX_OUTPUT_TOKENS}", name)
 
 
+_read_messages = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def messages_of(fields: Mapping[str, msgspec.Raw]) -> tuple[msgspec.Raw, ...]:
+    """The conversation, each message as it stands in a body that was read before."""
+    return tuple(_read_messages.decode(fields["messages"]))
+
+
 class _Part(msgspec.Struct):
     text: str = ""
 

@@ -110,6 +110,16 @@ def texts_of(given: Texts, param: str) -> tuple[str | int, ...]:
     return tuple(len(one) if isinstance(one, list) else one for one in given)
 
 
+_read_texts = msgspec.json.Decoder(Texts)
+
+
+def texts_in(fields: Fields) -> tuple[str | int, ...]:
+    """Each text of a body that was read before, and what is to come after them."""
+    name = "prompt" if "prompt" in fields else "input"
+    suffix = msgspec.json.decode(fields.get("suffix", b"null"))
+    return (*texts_of(_read_texts.decode(fields[name]), name), *((suffix,) if suffix else ()))
+
+
 # --- answers --------------------------------------------------------------------------------
 
 

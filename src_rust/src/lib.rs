@@ -3,6 +3,7 @@
 mod config;
 mod ledger;
 mod rows;
+mod scan;
 mod tokens;
 mod vectors;
 
@@ -12,6 +13,11 @@ mod _core {
     use crate::config::toml_tree;
     #[pymodule_export]
     use crate::ledger::{HoldError, Ledger, LedgerFault, LedgerOpenError, LimitSet, ManualClock};
+    #[pymodule_export]
+    use crate::scan::{
+        data_kinds, injection_sign_names, injection_signs, personal_data, plain, sentences,
+        tail_start, text_features, TextModel,
+    };
     #[pymodule_export]
     use crate::tokens::{TextEncoder, Vocabulary};
     #[pymodule_export]

@@ -26,6 +26,7 @@ from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import CacheState, Refusal
 from cascaded.types.errors import CallerLeftError, ProviderError, StoreError
 from cascaded.types.event import Event
+from cascaded.types.guarding import Finding
 from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits, Receipt
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
 from cascaded.types.overrides import Overrides
@@ -214,6 +215,17 @@ class Audited:
     ) -> None:
         self.told.append((f"{actor} {user_id} {request_id} {subject} {reason}", allowed))
 
+    def guarded(
+        self,
+        findings: Sequence[Finding],
+        *,
+        actor: str,
+        user_id: str | None,
+        request_id: str,
+        level: AuditLevel | None = None,
+    ) -> None:
+        self.told.append((f"{actor} {user_id} {request_id}", tuple(findings)))
+
 
 def price(input_usd: int, output_usd: int) -> Price:
     """US dollars a million tokens."""
@@ -341,6 +353,7 @@ class World:
             audit=self.audit,
             sink=self.sink,
             cache=recollected,
+            guardrail=guardrail or NoGuardrail(),
         )
 
     def _tell(self, provider: str, state: State, retry_after_s: float) -> None:

@@ -43,7 +43,7 @@ WHOLE: dict[str, Any] = {
         "organization_id": "acme",
         "workspace_budget": {"total": "7"},
         "environment": "staging",
-        "workspace_guardrails": {"pii": {"action": "redact"}},
+        "workspace_guardrails": {"pii": {"action": "block"}},
     },
     "roles": ["developer"],
     "permissions": ["batch:run"],
@@ -58,7 +58,7 @@ WHOLE: dict[str, Any] = {
     "preferred_domains": ["code"],
     "preferred_models": ["gpt-4o*"],
     "blocked_models": ["o1*"],
-    "guardrails": {"moderation": True},
+    "guardrails": {"moderation": {"threshold": 0.5}},
     "enable_audit_logging": True,
     "audit_log_level": "comprehensive",
     "data_retention_days": 10,
@@ -93,7 +93,7 @@ class TestValues:
         assert Decimal(plain["quality_preferences"]["max_cost_per_query"]) == Decimal("1e-9")
         for name, given in WHOLE.items():
             if name not in ("organization", "workspace", "budget_overrides", "rate_limit_overrides",
-                            "quality_preferences"):  # fmt: skip
+                            "quality_preferences", "guardrails"):  # fmt: skip
                 assert plain[name] == given
 
     def test_money_is_exact_on_the_wire(self) -> None:

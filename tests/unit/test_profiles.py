@@ -29,6 +29,9 @@ ACME = OrganizationConfig(organization_id="acme", data_region="eu")
 LAB = WorkspaceConfig(workspace_id="lab", organization_id="acme")
 
 
+LONG_WORDS = tuple(f"{number:0256}" for number in range(100))
+
+
 class Counted:
     """Work off the loop, counted."""
 
@@ -207,7 +210,7 @@ class TestWriting:
         [
             (replace(ALICE, tier="gold"), "no tier 'gold'; there are: free, pro"),
             (replace(ALICE, metadata={"a": "x" * 9000}), "metadata has more than 8192 bytes"),
-            (replace(ALICE, guardrails={"a": "x" * 40_000}), "at most 32768 are kept"),
+            (replace(ALICE, tags=LONG_WORDS, blocked_models=LONG_WORDS), "at most 32768 are kept"),
             (
                 replace(ALICE, budget_overrides=BudgetConfig(zone="Mars/Olympus")),
                 "no time zone 'Mars/Olympus'",

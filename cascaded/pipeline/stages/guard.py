@@ -6,7 +6,7 @@ from cascaded.types.request import Request
 
 
 def guard(guardrail: Guardrail) -> Stage:
-    """A stage that lets the guardrail refuse the prompt or add a notice."""
+    """A stage that lets the guardrail refuse the prompt, or put another call in its place."""
 
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         return await guardrail.inspect(request, decision)

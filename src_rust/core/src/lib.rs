@@ -4,6 +4,7 @@
 pub mod ledger;
 pub mod limiter;
 mod planted;
+pub mod scan;
 pub mod tokens;
 pub mod vectors;
 pub mod window;
