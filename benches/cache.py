@@ -29,7 +29,7 @@ from cascaded.types.recalled import Recalled
 from cascaded.types.request import Principal, Request
 from cascaded.types.usage import Usage
 from cascaded.wire.openai_chat import parse_request
-from cascaded.wire.whole import chunks_of
+from cascaded.wire.whole.chat import chunks_of
 
 MIB = 1024 * 1024
 ENTRIES = 50_000

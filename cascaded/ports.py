@@ -34,7 +34,7 @@ from cascaded.types.limits import (
 )
 from cascaded.types.model import Form, Kind, Model
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
-from cascaded.types.recalled import CacheFigures, Recalled
+from cascaded.types.recalled import CacheFigures, Recalled, Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Billing, Completion, Outcome, Result
 from cascaded.types.vectors import Unavailable, Vector
@@ -263,11 +263,11 @@ class Cache(Protocol):
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        whole: bytes | None,
+        whole: Whole | None,
     ) -> None:
-        """How a call with a `memo` ended, and what its caller was sent, as one whole answer in
-        chat completions' form where it is of that form. Must be told, whatever
-        becomes of it: others may wait. Neither blocks nor raises."""
+        """How a call with a `memo` ended, and what its caller was sent, as one whole answer where
+        it makes one. Must be told, whatever becomes of it: others may wait. Neither blocks nor
+        raises."""
         ...
 
 
@@ -393,6 +393,11 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """Where it came from, such as `exact` for the exact cache."""
     decision: Decision
+
+
+Vet = Callable[[Decision, str], Awaitable[Decision | Refusal | None]]
+"""Asks the operator's hooks whether an earlier answer, of the model of this name, may be given;
+`None`: not of that model."""
 
 
 class Stage(Protocol):

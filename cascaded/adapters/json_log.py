@@ -104,7 +104,7 @@ class JsonLog:
             "stream": request.stream,
             "status": refused.code if refused else "ok",
             "cache": outcome.decision.cache,
-            "model_used": answered and answered.model.name,
+            "model_used": None if isinstance(end, Refusal) else end.model_used,
             "attempts": [attempt.model.name for attempt in outcome.attempts],
             "errors": [attempt.error for attempt in outcome.attempts if attempt.error],
             "quality_score": answered and answered.verdict and answered.verdict.score,

@@ -1,7 +1,7 @@
 """Ports that do nothing, for features that are not configured."""
 
 from cascaded.types.decision import Decision, Refusal
-from cascaded.types.recalled import Recalled
+from cascaded.types.recalled import Recalled, Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Result
 
@@ -18,7 +18,7 @@ class NoCache:
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        whole: bytes | None,
+        whole: Whole | None,
     ) -> None:
         """Nobody waits."""
 

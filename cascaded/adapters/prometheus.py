@@ -92,12 +92,11 @@ class _States(Collector):
         self,
         name: str,
         documentation: str,
+        label: str,
         states: Sequence[str],
         read: Callable[[], Mapping[str, str]],
     ) -> None:
-        self._describe = partial(
-            GaugeMetricFamily, name, documentation, labels=["provider", "state"]
-        )
+        self._describe = partial(GaugeMetricFamily, name, documentation, labels=[label, "state"])
         self._states = states
         self._read = read
 
@@ -277,11 +276,12 @@ class PrometheusMetrics:
         self,
         name: str,
         documentation: str,
+        label: str,
         states: Sequence[str],
         read: Callable[[], Mapping[str, str]],
     ) -> None:
-        """How each provider stands, read when it is looked at."""
-        self._registry.register(_States(name, documentation, states, read))
+        """How each of some things stands, read when it is looked at."""
+        self._registry.register(_States(name, documentation, label, states, read))
 
     def small_models(self, read: Callable[[], Mapping[str, ModelFigures]]) -> None:
         """What each small model has done, read when it is looked at."""

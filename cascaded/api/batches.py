@@ -1,7 +1,8 @@
 """The routes of our own batches: `/infer/batch`."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -33,6 +34,8 @@ from cascaded.wire.sse import DONE, sse
 HEARTBEAT_S = 10.0
 MAX_KEY_CHARS = 256
 MAX_PAGE = 100
+PIECES_AT_ONCE = 100
+"""Lines, or pieces of a file, that are read and sent in one go."""
 KEPT_HEADERS = NAMES | {CACHE_HEADER.lower(), *(name.lower() for name in PASSED_HEADERS)}
 """What is kept of the headers that a batch is made with: for whom it is, and how. No keys."""
 LATER = Refusal(
@@ -100,11 +103,19 @@ class Bench:
         batch = self.stored.batches.get(id)
         return batch if batch is not None and whose.has(batch) else missing("batch", id)
 
-    def made(self, incoming: Incoming, owner: str, config: BatchConfig, **more: Any) -> Batch:
+    def made(
+        self,
+        incoming: Incoming,
+        owner: str,
+        config: BatchConfig,
+        *,
+        prefix: str = "batch_",
+        **more: Any,
+    ) -> Batch:
         """A new batch of this owner's; not stored yet."""
         now_ns, sent = self.clock.wall_ns(), incoming.http.headers
         batch = Batch(
-            id=self.new_id("batch_"),
+            id=self.new_id(prefix),
             owner=owner,
             principal=incoming.principal,
             headers={name: sent[name] for name in sent if name.lower() in KEPT_HEADERS},
@@ -283,6 +294,20 @@ class BatchDesk:
 
     def _no(self, incoming: Incoming, refusal: Refusal) -> web.Response:
         return error_response(refusal, incoming.request_id)
+
+
+async def send_pieces(
+    incoming: Incoming, response: web.StreamResponse, pieces: Iterator[bytes], offload: Offload
+) -> None:
+    """An answer that is read from the disk, off the event loop, as it is sent."""
+    await response.prepare(incoming.http)
+
+    def some() -> bytes:
+        return b"".join(islice(pieces, PIECES_AT_ONCE))
+
+    while piece := await offload(some):
+        await response.write(piece)
+    await response.write_eof()
 
 
 OTHER = "This Idempotency-Key was used for another batch: take a new key for a new one."

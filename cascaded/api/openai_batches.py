@@ -2,14 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
-from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 from aiohttp import BodyPartReader, MultipartReader, StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 
-from cascaded.api.batches import Bench, missing, page_of, unkept
+from cascaded.api.batches import Bench, missing, page_of, send_pieces, unkept
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
 from cascaded.api.replies import json_response
@@ -40,7 +38,6 @@ ENDPOINTS = (
 MAX_FIELDS = 8
 MAX_FIELD_BYTES = 1_024
 """Of a form's member that is no file."""
-LINES_AT_ONCE = 100
 PAGE = 20
 MAX_FILES_LISTED = 10_000
 MAX_NAME_CHARS = 256
@@ -121,22 +118,15 @@ class OpenAIBatches:
             return self._no(incoming, file)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = file.bytes
-        await response.prepare(incoming.http)
-        pieces = self._pieces(file)
-        while (piece := await self._bench.offload(partial(next, pieces, None))) is not None:
-            await response.write(piece)
-        await response.write_eof()
+        await send_pieces(incoming, response, self._pieces(file), self._bench.offload)
         return response
 
     def _pieces(self, file: StoredFile) -> Iterator[bytes]:
-        """What a file has or shows, a piece at a time. Reads the disk."""
+        """What a file has or shows, a piece or a line at a time. Reads the disk."""
         stored = self._bench.stored
         if file.batch is None:
-            yield from stored.pieces(file.id)
-            return
-        lines = map(result_line, stored.results(file.batch, errors=file.errors))
-        while piece := b"".join(islice(lines, LINES_AT_ONCE)):
-            yield piece
+            return stored.pieces(file.id)
+        return map(result_line, stored.results(file.batch, errors=file.errors))
 
     async def delete_file(self, incoming: Incoming) -> web.Response:
         """`DELETE /v1/files/{id}`: forget one. Answered once it is gone from the disk."""

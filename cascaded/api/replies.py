@@ -124,10 +124,7 @@ class StreamReply(ABC):
         """The data of the last event, if there is to be one."""
 
     async def _write(self, data: bytes) -> None:
-        if not self.committed:
-            self.committed = True
-            if not self.begun:
-                self.response.headers[CACHE_HEADER] = self.cache
+        self.committed = True
         self._quiet = False
         await self._put(self.frame(data))
 
@@ -142,6 +139,8 @@ class StreamReply(ABC):
         """After the head, if that is still to come."""
         try:
             if not self.begun:
+                if self.committed:  # before that, what the cache has for it may not be known
+                    self.response.headers[CACHE_HEADER] = self.cache
                 await self.response.prepare(self._http)
             await self.response.write(framed)
         except ConnectionError as gone:

@@ -23,6 +23,7 @@ from cascaded.api.dialects.base import Dialect, Incoming
 from cascaded.api.errors import Refuse, error_response
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
+from cascaded.api.message_batches import MessageBatches
 from cascaded.api.money import Desk
 from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
@@ -123,12 +124,15 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     caches: Caches
     batches: BatchDesk
     openai_batches: OpenAIBatches
+    message_batches: MessageBatches
     audit: Audit
     gate: Gate
     limits: Limits
     status: Status
     breakers: Callable[[], Mapping[str, str]]
     """Whether each provider is asked (`closed`), left alone (`open`) or tried (`half_open`)."""
+    deployments: Callable[[], list[dict[str, object]]]
+    """How the places stand of models that are served in several."""
     room: WaitingRoom
     """Where calls take their places."""
     priority: Callable[[Request], Awaitable[int]]
@@ -503,6 +507,7 @@ def ready(services: Services, http: web.Request) -> web.Response:  # noqa: ARG00
         "in_flight": status.in_flight,
         "waiting": services.room.waiting,
         "providers": services.breakers(),
+        "deployments": services.deployments(),
         "uptime_s": (services.clock.monotonic_ns() - status.since_ns) / NS_PER_S,
     }
     return json_response(body, status=200 if ready else 503)

@@ -94,6 +94,47 @@ class BatchList(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
+class MessageCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a batch's queries, once it has ended."""
+
+    processing: int
+    succeeded: int
+    errored: int
+    canceled: int
+    expired: int
+
+
+class MessageBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Anthropic's batch. Times are ISO 8601, UTC."""
+
+    id: str
+    type: Literal["message_batch"]
+    processing_status: Literal["in_progress", "canceling", "ended"]
+    request_counts: MessageCounts
+    created_at: str
+    expires_at: str
+    ended_at: str | None
+    cancel_initiated_at: str | None
+    archived_at: str | None
+    results_url: str | None
+
+
+class MessageBatchList(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of Anthropic's batches."""
+
+    data: tuple[MessageBatch, ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedMessageBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch that is gone."""
+
+    id: str
+    type: Literal["message_batch_deleted"]
+
+
 class CheckRequest(InferRequest, kw_only=True, forbid_unknown_fields=True):
     """The body of `/check`: that of `/infer`; or `cost` and `tokens`, and whom they are for."""
 

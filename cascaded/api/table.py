@@ -44,6 +44,7 @@ from cascaded.api.shapes import (
     CompletionBody,
     Deleted,
     DeletedFile,
+    DeletedMessageBatch,
     EmbeddingBody,
     Embeddings,
     FileList,
@@ -55,6 +56,8 @@ from cascaded.api.shapes import (
     KeptWorkspace,
     LimitsOf,
     Message,
+    MessageBatch,
+    MessageBatchList,
     MessagesBody,
     Models,
     Organizations,
@@ -94,6 +97,7 @@ from cascaded.types.limits import Scope
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.wire.batches import BatchRequest, CreateBatch
 from cascaded.wire.keys import IssueRequest
+from cascaded.wire.message_batches import MessageBatchRequest
 from cascaded.wire.money import ReleaseRequest, ReserveRequest, ResolveRequest, SettleRequest
 from cascaded.wire.native import InferRequest
 from cascaded.wire.people import TierRequest
@@ -236,26 +240,84 @@ _OPENAI_PAGE = (
 )
 
 
+def _of_batches(
+    method: Any, path: str, does: str, serve: Callable[..., object], **more: Any
+) -> Route:
+    """A route of somebody else's API of batches."""
+    named = ("not_found",) if "{" in path else ()
+    return Route(
+        method=method,
+        path=path,
+        who="callers",
+        foreign=True,
+        does=does,
+        serve=serve,
+        parameters=_BATCH_ID if named else more.pop("parameters", ()),
+        headers=CLAIMS,
+        errors=(*_BATCH, *named, *more.pop("errors", ())),
+        **more,
+    )
+
+
+def _message_batches() -> tuple[Route, ...]:
+    """Anthropic's batches."""
+    route = partial(_of_batches, refuse=anthropic_response)
+    return (
+        route(
+            "POST",
+            "/messages/batches",
+            "Ask many queries of Messages, in the background.",
+            lambda now: now.message_batches.create,
+            body=MessageBatchRequest,
+            answer=MessageBatch,
+            errors=("batches_full",),
+        ),
+        route(
+            "GET",
+            "/messages/batches",
+            "One's batches of Messages, the newest first.",
+            lambda now: now.message_batches.list,
+            parameters=(
+                Query("limit", "How many.", int),
+                Query("after_id", "The last id of the page before."),
+            ),
+            answer=MessageBatchList,
+        ),
+        route(
+            "GET",
+            "/messages/batches/{id}",
+            "How a batch of Messages stands.",
+            lambda now: now.message_batches.get,
+            answer=MessageBatch,
+        ),
+        route(
+            "GET",
+            "/messages/batches/{id}/results",
+            "How every query of a batch of Messages ended, a line of JSON each.",
+            lambda now: now.message_batches.results,
+            media="application/x-jsonl",
+        ),
+        route(
+            "POST",
+            "/messages/batches/{id}/cancel",
+            "Have a batch of Messages end early: no further query is asked.",
+            lambda now: now.message_batches.cancel,
+            answer=MessageBatch,
+        ),
+        route(
+            "DELETE",
+            "/messages/batches/{id}",
+            "Forget a batch of Messages that has ended, and its results.",
+            lambda now: now.message_batches.delete,
+            answer=DeletedMessageBatch,
+            errors=("conflict",),
+        ),
+    )
+
+
 def _openai_batches() -> tuple[Route, ...]:
     """OpenAI's files and batches."""
-
-    def route(
-        method: Any, path: str, does: str, serve: Callable[..., object], **more: Any
-    ) -> Route:
-        named = ("not_found",) if "{" in path else ()
-        return Route(
-            method=method,
-            path=path,
-            who="callers",
-            foreign=True,
-            does=does,
-            serve=serve,
-            parameters=_BATCH_ID if named else more.pop("parameters", ()),
-            headers=CLAIMS,
-            errors=(*_BATCH, *named, *more.pop("errors", ())),
-            **more,
-        )
-
+    route = _of_batches
     return (
         route(
             "POST",
@@ -366,7 +428,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's legacy completions, by a model whose provider has them. Members that are not"
         " named here are forwarded unseen.",
         serve=lambda now: partial(converse, now, OpenAICompletions()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=CompletionBody,
         answer=Completion,
         streams=True,
@@ -380,7 +442,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's embeddings, by a model whose provider has them. Members that are not named"
         " here are forwarded unseen.",
         serve=lambda now: partial(converse, now, OpenAIEmbeddings()),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=EmbeddingBody,
         answer=Embeddings,
         errors=(*CALL, *DECIDED, *ASKED),
@@ -394,7 +456,7 @@ ROUTES: tuple[Route, ...] = (
         " that are asked so; to others the call is translated.",
         serve=lambda now: partial(converse, now, Messages()),
         refuse=anthropic_response,
-        headers=(*CLAIMS, *ANTHROPIC_HEADERS),
+        headers=(*CLAIMS, *WISHES, *ANTHROPIC_HEADERS),
         body=MessagesBody,
         answer=Message,
         streams=True,
@@ -422,7 +484,7 @@ ROUTES: tuple[Route, ...] = (
         does="OpenAI's Responses. Members that are not named here are forwarded unseen to models"
         " that are asked so; to others the call is translated.",
         serve=lambda now: partial(now.threads.create, partial(converse, now)),
-        headers=CLAIMS,
+        headers=(*CLAIMS, *WISHES),
         body=ResponsesBody,
         answer=ResponseAnswer,
         streams=True,
@@ -567,6 +629,7 @@ ROUTES: tuple[Route, ...] = (
         errors=(*_BATCH, "not_found", "conflict"),
     ),
     *_openai_batches(),
+    *_message_batches(),
     Route(
         method="POST",
         path="/check",

@@ -27,6 +27,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers the models that may be asked for."""
     left_alone: tuple[str, ...]
     """Providers that are not asked for now, because they failed."""
+    resting: tuple[str, ...]
+    """Where models are not asked for now, because there is too much to do."""
     models: int
     spend: Summary
     """Everybody's for administrators, one's own for others."""
@@ -76,6 +78,9 @@ def _told(
         uptime_s=ready.uptime_s,
         providers=providers,
         left_alone=tuple(sorted(one for one, now in ready.providers.items() if now != "closed")),
+        resting=tuple(
+            f"{one.model} at {one.provider}" for one in ready.deployments if one.state == "resting"
+        ),
         models=models,
         spend=spend,
         near=tuple(budget for budget in budgets if _is_near(budget)),
@@ -105,6 +110,8 @@ def _print(told: Status) -> None:
     if told.left_alone:
         names = plain(", ".join(told.left_alone))
         click.echo(f"{'failing':<11} " + click.style(names, fg="red") + ": left alone for now")
+    if told.resting:
+        click.echo(f"{'resting':<11} {plain(', '.join(told.resting))}: busy for now")
     if told.near:
         click.echo("limits near their end:")
         table(BUDGET_COLUMNS, map(budget_row, told.near))

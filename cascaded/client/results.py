@@ -200,6 +200,19 @@ class Health(msgspec.Struct, frozen=True):
     version: str
 
 
+class DeploymentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One place where a model is served that is served in several."""
+
+    model: str
+    provider: str
+    upstream_name: str
+    weight: int = 1
+    state: str = "ready"
+    """`ready`; `resting`: it said that it takes no calls for a while; `left_alone`: its provider
+    fails."""
+    in_flight: int = 0
+
+
 class Readiness(msgspec.Struct, frozen=True):
     """What `/ready` says."""
 
@@ -212,6 +225,8 @@ class Readiness(msgspec.Struct, frozen=True):
     providers: dict[str, str] = {}
     """Whether each is asked (`closed`), left alone after failures (`open`) or being tried again
     (`half_open`)."""
+    deployments: tuple[DeploymentInfo, ...] = ()
+    """Of models that are served in several places."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

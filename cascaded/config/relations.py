@@ -250,7 +250,8 @@ class _Relations:
             self._report.add(
                 (*path, "api"), f"'{model.provider}' has only one", "nothing, or another provider"
             )
-        self._check_fallback(path, model)
+        self._check_named(path, "fallback", model.fallback, "has been asked by then")
+        self._check_named(path, "deployments", model.deployments, "is one of them already")
         self._check_price(path, model)
         self._check_reference(path, model)
         if model.vocabulary and model.tokenizer_file:
@@ -265,11 +266,12 @@ class _Relations:
                 f"at most {window}",
             )
 
-    def _check_fallback(self, path: KeyPath, model: Model) -> None:
-        for index, name in enumerate(model.fallback):
-            at = (*path, "fallback", index)
+    def _check_named(self, path: KeyPath, key: str, names: tuple[str, ...], itself: str) -> None:
+        """Other models that a model names."""
+        for index, name in enumerate(names):
+            at = (*path, key, index)
             if name == path[-1]:
-                self._report.add(at, f"{shown(name)} has been asked by then", "another model")
+                self._report.add(at, f"{shown(name)} {itself}", "another model")
             elif name not in self._models:
                 self._unknown(at, name, self._models, "models")
 

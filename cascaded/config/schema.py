@@ -50,6 +50,7 @@ MAX_MODELS = 4096
 MAX_LADDERS = 64
 MAX_RUNGS = 8
 MAX_FALLBACKS = 4
+MAX_DEPLOYMENTS = 16
 MAX_KEYS = 16
 MAX_REMEMBERED = 100
 """Calls that a breaker looks back at."""
@@ -387,6 +388,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider calls it. By default its name here."""
     api: Api | None = None
     """How it is asked, where its provider is OpenAI-compatible. By default as that one's models."""
+    deployments: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_DEPLOYMENTS)] = ()
+    """The same model elsewhere: in another region, with another key, from another seller. Its calls
+    are spread over itself and these, each at its own price; who fails or is busy is passed over."""
+    weight: Annotated[int, Meta(ge=1, le=1000)] = 1
+    """Where calls are spread: how many come here, measured by the weights of the others."""
     fallback: Annotated[tuple[ModelRef, ...], Meta(max_length=MAX_FALLBACKS)] = ()
     """Models that answer in its place, the first that can, while its provider fails. Their own
     fallbacks are not asked."""

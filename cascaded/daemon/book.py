@@ -1,6 +1,6 @@
 """The book of models: the configuration's names, with what the price catalogue knows of them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -50,6 +50,11 @@ def _faults(config: Config, find_price: FindPrice) -> Iterator[Fault]:
             )
     asked = [(("ladders", name), ladder.rungs) for name, ladder in config.ladders.items()]
     asked += [(("models", name), model.fallback) for name, model in config.models.items()]
+    asked += [
+        (("models", name), (name, *model.deployments))
+        for name, model in config.models.items()
+        if model.deployments
+    ]
     for path, wanted in asked:
         for rung in dict.fromkeys(wanted):
             model = config.models[rung]
@@ -76,7 +81,11 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     for fault in _faults(config, find_price):
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
     describe = partial(_model, find_price, _regions(config), _kinds(config), _forms(config))
-    models = {name: describe(name, settings) for name, settings in config.models.items()}
+    alone = {name: describe(name, settings) for name, settings in config.models.items()}
+    models = {
+        name: _spread(alone[name], [alone[other] for other in settings.deployments])
+        for name, settings in config.models.items()
+    }
     fallbacks = {
         name: tuple(models[spare] for spare in settings.fallback)
         for name, settings in config.models.items()
@@ -109,6 +118,35 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
             partial(_undeclared, upstreams, find_price, describe)
         ),
     )
+
+
+def _spread(model: Model, others: Sequence[Model]) -> Model:
+    """The model with its other places: it is called the same there, and can what all of them can.
+
+    Raises `StartError` where they are asked in another form.
+    """
+    if not others:
+        return model
+    places = (model, *others)
+    for other in others:
+        if other.form != model.form:
+            raise StartError(
+                f"models.{model.name}.deployments: '{other.name}' is asked in {other.form}, and"
+                f" '{model.name}' in {model.form}; name it as a fallback"
+            )
+    alike = {
+        "name": model.name,
+        "vocabulary": model.vocabulary,
+        "context_window": _least(place.context_window for place in places),
+        "max_output_tokens": _least(place.max_output_tokens for place in places),
+        "capabilities": frozenset.intersection(*(place.capabilities for place in places)),
+        "kinds": frozenset.intersection(*(place.kinds for place in places)),
+    }
+    return replace(model, **alike, others=tuple(replace(one, **alike) for one in others))
+
+
+def _least(bounds: Iterable[int | None]) -> int | None:
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 SELLERS_BY_HOST = {
@@ -221,6 +259,7 @@ def _model(
         kinds=kinds[settings.provider],
         form=settings.api or forms.get(settings.provider, "chat"),
         capabilities=known.capabilities if capabilities is None else capabilities,
+        weight=settings.weight,
     )
 
 

@@ -11,13 +11,13 @@ import msgspec
 
 from cascaded.adapters.accounts import Administrators
 from cascaded.adapters.json_log import JsonLog, Level
-from cascaded.adapters.nothing import NoCache
 from cascaded.api.auth import Gate, digests
 from cascaded.api.batches import BatchDesk, Bench
 from cascaded.api.caches import Caches
 from cascaded.api.counting import Counting
 from cascaded.api.insight import Insight
 from cascaded.api.keys import Keys
+from cascaded.api.message_batches import MessageBatches
 from cascaded.api.money import Desk
 from cascaded.api.openai_batches import OpenAIBatches
 from cascaded.api.people import People
@@ -48,6 +48,7 @@ from cascaded.pipeline.stages.tighten import heeding
 from cascaded.policy.limits import explain
 from cascaded.policy.outages import State
 from cascaded.policy.pricing import price_table_hash
+from cascaded.policy.routing.balance import Balance
 from cascaded.policy.routing.book import ModelBook
 from cascaded.ports import Clock, Directory
 from cascaded.state.backup import back_up
@@ -93,6 +94,7 @@ def make_generation(
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
     small_models = make_small_models(config, former.small_models if former else None)
+    balance = former.services.pipeline.climber.balance if former else Balance()
     parts = _parts(config, ground, book, rulebook, users, hooks)
     bench = Bench(
         batches=ground.batches,
@@ -105,7 +107,7 @@ def make_generation(
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
-        pipeline=_pipeline(parts, ground, answerers),
+        pipeline=_pipeline(parts, ground, answerers, balance),
         desk=Desk(
             ledger=ground.ledger,
             clock=ground.clock,
@@ -170,6 +172,7 @@ def make_generation(
         caches=Caches(ground.cache, enabled=config.cache.enabled),
         batches=BatchDesk(bench),
         openai_batches=OpenAIBatches(bench),
+        message_batches=MessageBatches(bench),
         audit=ground.audit,
         gate=_gate(config, ground),
         limits=Limits(
@@ -180,6 +183,7 @@ def make_generation(
         ),
         status=ground.status,
         breakers=partial(breakers, answerers),
+        deployments=partial(deployments, book, answerers, balance, ground.clock),
         room=ground.room,
         priority=partial(_priority, parts),
         clock=ground.clock,
@@ -218,10 +222,7 @@ def _parts(
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=make_guardian(config, ground),
-        # What a hook would say of an answer that is known already nobody has asked it.
-        cache=NoCache()
-        if hooks is not None
-        else recollection(config, ground.cache, ground.flights, ground.clock),
+        cache=recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=make_vocabularies(config),
         offload=ground.offload,
         ledger=ground.ledger,
@@ -243,6 +244,26 @@ def breakers(answerers: Mapping[str, Answerer]) -> dict[str, State]:
     return {name: answerer.watch.state for name, answerer in answerers.items()}
 
 
+def deployments(
+    book: ModelBook, answerers: Mapping[str, Answerer], balance: Balance, clock: Clock
+) -> list[dict[str, object]]:
+    """How the places stand of models that are served in several."""
+    now_ns = clock.monotonic_ns()
+    return [
+        {
+            "model": model.name,
+            "provider": place.provider,
+            "upstream_name": place.upstream_name,
+            "weight": place.weight,
+            "state": balance.state(place, now_ns, well=answerers[place.provider].watch.asked),
+            "in_flight": balance.load(place).in_flight,
+        }
+        for model in book.models.values()
+        if model.others
+        for place in model.places
+    ]
+
+
 def _tell(log: JsonLog, provider: str, state: State, retry_after_s: float) -> None:
     level: Level = "warning" if state == "open" else "info"
     log.write(level, "breaker", provider=provider, state=state, retry_after_s=retry_after_s)
@@ -259,7 +280,9 @@ def _explain(rulebook: Rulebook, clock: Clock, denial: Denial, caller: Caller) -
     return explain(denial, caller, rulebook.now.book, now_ns=clock.wall_ns())
 
 
-def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -> Pipeline:
+def _pipeline(
+    parts: Parts, ground: Ground, answerers: Mapping[str, Answerer], balance: Balance
+) -> Pipeline:
     return Pipeline(
         stages=stages(parts),
         climber=Climber(
@@ -268,6 +291,7 @@ def _pipeline(parts: Parts, ground: Ground, answerers: Mapping[str, Answerer]) -
             vocabularies=parts.vocabularies,
             clock=ground.clock,
             random=random.Random().random,
+            balance=balance,
         ),
         ledger=ground.ledger,
         audit=ground.audit,

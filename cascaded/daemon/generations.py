@@ -1,7 +1,7 @@
 """The configuration in force, and how another takes its place while calls are under way."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol, TypeVar, get_args
@@ -17,6 +17,7 @@ from cascaded.daemon.plans import KeptPlans, keep_plans, watch_plans
 from cascaded.daemon.responses import response_room
 from cascaded.policy.limits import named_limits
 from cascaded.policy.outages import State
+from cascaded.policy.routing.balance import DeploymentState
 from cascaded.ports import Provider
 from cascaded.providers.embedded.provider import EmbeddedProvider
 from cascaded.types.decision import Refusal
@@ -73,10 +74,18 @@ class Generations:
         ground.metrics.states(
             "cascaded_breaker",
             "1 for the state that each provider's breaker is in.",
+            "provider",
             get_args(State),
             lambda: self.now.services.breakers(),
         )
         ground.metrics.small_models(lambda: self.now.small_models.figures())
+        ground.metrics.states(
+            "cascaded_deployment",
+            "1 for the state that each place is in of the models that are served in several.",
+            "deployment",
+            get_args(DeploymentState),
+            lambda: _deployment_states(self.now.services.deployments()),
+        )
 
     def current(self) -> Services:
         """The services in force."""
@@ -236,3 +245,11 @@ def _kept(mistakes: Sequence[str]) -> Refusal:
         message="The configuration was not changed: " + "; ".join(mistakes),
         details={"mistakes": list(mistakes)},
     )
+
+
+def _deployment_states(rows: Iterable[Mapping[str, object]]) -> dict[str, str]:
+    """Each place by a name that tells it from the others."""
+    return {
+        f"{row['model']}@{row['provider']}/{row['upstream_name']}": str(row["state"])
+        for row in rows
+    }

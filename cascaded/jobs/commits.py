@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from cascaded.ports import Offload
-from cascaded.types.errors import StoreError
 
 Rows = Sequence[tuple[bytes, bytes]]
 """Keys and values."""
@@ -37,12 +36,12 @@ class Commits:
     async def _flush(self) -> None:
         while self._waiting:
             together, self._waiting = self._waiting, []
-            lost: StoreError | None = None
+            lost: Exception | None = None
             try:
                 await self._disk(
                     partial(self._write, [row for rows, _ in together for row in rows])
                 )
-            except StoreError as error:
+            except Exception as error:  # whatever it is, those who wait must hear of it
                 lost = error
             for _, done in together:
                 if done.done():

@@ -32,6 +32,7 @@ from cascaded.wire.batches import (
     EXPIRED,
     MAX_TOLD_ERRORS,
     STOPPED,
+    UNASKED,
     LineCutter,
     line_errors,
     read_line,
@@ -151,9 +152,8 @@ class Run:
         """Begin no further query; those under way are seen to their end. Returns once that is on
         the disk. Raises `StoreError`: then a crash makes it be forgotten."""
         self.halt(CANCELLED)
-        cancelling = self._in("cancelling")
-        await self._world.commits.put([head(cancelling)])
-        self._set(replace(cancelling, totals=self.batch.totals))
+        self._set(self._in("cancelling"))
+        await self._world.commits.put([head(self.batch)])
 
     async def work(self) -> None:
         """Take it up where it is, and bring it to its end, or as far as a halt lets it."""
@@ -381,9 +381,9 @@ class Run:
         self.tell()
 
     async def _settled(self, batch: Batch) -> None:
-        """From now on it stands so, on the disk too."""
+        """From now on it stands so. Returns once that is on the disk."""
+        self._set(batch)
         await self._written([head(batch)])
-        self._set(replace(batch, totals=self.batch.totals))
 
     async def _written(self, rows: list[tuple[bytes, bytes]]) -> None:
         """Return once these are on the disk, however long it says no: nothing is asked meanwhile,
@@ -450,6 +450,7 @@ def counted(totals: Totals, answered: Answered) -> Totals:
     size = len(result_line(answered))
     if answered.failed:
         more = {"failed": totals.failed + 1, "error_bytes": totals.error_bytes + size}
+        more["unasked"] = totals.unasked + (answered.code in UNASKED)
     else:
         more = {"completed": totals.completed + 1, "answer_bytes": totals.answer_bytes + size}
     return replace(totals, cost_nano_usd=totals.cost_nano_usd + answered.cost_nano_usd, **more)

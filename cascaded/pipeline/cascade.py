@@ -16,11 +16,12 @@ from cascaded.pipeline.attempt import HeldReply, Trial
 from cascaded.pipeline.watch import Watch
 from cascaded.policy.pricing import saving
 from cascaded.policy.quality import assess
+from cascaded.policy.routing.balance import Balance
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Clock, Objection, Provider, Reply, Screening
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import BlockedError, ProviderError
-from cascaded.types.model import Ladder
+from cascaded.types.model import Ladder, Model
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Completion, Result
 
@@ -36,6 +37,10 @@ RETRY_WORTHY = frozenset(
 """Faults that may be gone in a moment. A timeout has already cost its time."""
 
 
+TOO_BUSY = frozenset({"upstream_rate_limited", "upstream_overloaded"})
+"""Faults after which a place is left alone for as long as it says."""
+
+
 class Climber(msgspec.Struct, frozen=True, kw_only=True):
     """What a climb needs of the world."""
 
@@ -45,6 +50,8 @@ class Climber(msgspec.Struct, frozen=True, kw_only=True):
     vocabularies: Vocabularies
     clock: Clock
     random: Callable[[], float]
+    balance: Balance = msgspec.field(default_factory=Balance)
+    """Of models that are served in several places."""
     screening: Screening | None = None
     """Who looks through the answers of the call under way."""
 
@@ -157,24 +164,72 @@ async def _attempt(
     """One rung called: its model, and while that one's provider fails its fallbacks."""
     assert decision.ladder is not None
     models = decision.ladder.rungs[index].models
+
+    def make(model: Model) -> Trial:
+        return Trial(index, model, request, decision, climber.vocabularies)
+
     for place, model in enumerate(models):
-        make = partial(Trial, index, model, request, decision, climber.vocabularies)
         spare = place + 1 < len(models)
-        trial = await _call(climber, model.provider, make, gate, book, spare=spare)
+        trial = await _ask(climber, model, make, gate, book, spare=spare)
         if gate.committed or not _may_fall_back(trial, decision.ladder):
             break
     return trial
 
 
+async def _ask(
+    climber: Climber,
+    model: Model,
+    make: Callable[[Model], Trial],
+    gate: Reply,
+    book: list[Attempt],
+    *,
+    spare: bool,
+) -> Trial:
+    """One model called where it is served; elsewhere while that fails and certainly costs nothing,
+    for the hold covers one of its places."""
+    if not model.others:
+        return await _call(climber, model.provider, partial(make, model), gate, book, spare=spare)
+    clock, balance, left = climber.clock, climber.balance, list(model.places)
+
+    def is_well(place: Model) -> bool:
+        return climber.watches[place.provider].asked
+
+    while True:
+        place = balance.choose(left, is_well, clock.monotonic_ns(), climber.random())
+        left.remove(place)
+        load, trying = balance.load(place), partial(make, place)
+        load.in_flight += 1
+        try:
+            trial = await _call(
+                climber,
+                place.provider,
+                trying,
+                gate,
+                book,
+                spare=spare or bool(left),
+                hasty=bool(left),
+            )
+        finally:
+            load.in_flight -= 1
+        fault = trial.fault
+        if fault is not None and fault.code in TOO_BUSY:
+            balance.rest(place, clock.monotonic_ns(), fault.retry_after_s)
+        if not left or gate.committed or not (trial.unbilled and _is_theirs(trial)):
+            return trial
+
+
 def _may_fall_back(trial: Trial, ladder: Ladder) -> bool:
-    """Whether another model may answer instead: not where the caller is at fault, and after a call
-    that may have been billed only where the hold covers both."""
+    """Whether another model may answer instead: after a call that may have been billed only where
+    the hold covers both."""
+    return _is_theirs(trial) and (trial.unbilled or ladder.doubt_covered)
+
+
+def _is_theirs(trial: Trial) -> bool:
+    """Whether there is a fault, and not the caller's."""
     fault = trial.fault
     if fault is None or fault.code == "upstream_refused":
         return False
-    if fault.code == "upstream_authentication" and trial.with_callers_key:
-        return False
-    return trial.unbilled or ladder.doubt_covered
+    return fault.code != "upstream_authentication" or not trial.with_callers_key
 
 
 async def _call(
@@ -185,10 +240,12 @@ async def _call(
     book: list[Attempt],
     *,
     spare: bool,
+    hasty: bool = False,
 ) -> Trial:
     """One model called, and called again after faults that may pass, with growing pauses.
 
     With somebody to `spare` a provider that asks for a pause gets it, and is not waited for.
+    `hasty`: nobody is, for the same model can be asked elsewhere at once.
     """
     provider, watch = climber.providers[name], climber.watches[name]
     trial = make()
@@ -205,7 +262,7 @@ async def _call(
             await trial.run(provider, gate, climber.clock, book)
         finally:
             watch.leave(number, trial.fault, ended=trial.ended)
-        pause = _pause(provider, trial.fault, retry, climber.random)
+        pause = _pause(provider, trial.fault, retry, climber.random, hasty=hasty)
         asked_to_wait = trial.fault is not None and trial.fault.retry_after_s is not None
         if pause is None or gate.committed or (spare and asked_to_wait):
             break
@@ -214,7 +271,12 @@ async def _call(
 
 
 def _pause(
-    provider: Provider, fault: ProviderError | None, retry: int, random: Callable[[], float]
+    provider: Provider,
+    fault: ProviderError | None,
+    retry: int,
+    random: Callable[[], float],
+    *,
+    hasty: bool,
 ) -> float | None:
     """Seconds until the next try; `None` when there is to be none.
 
@@ -223,7 +285,7 @@ def _pause(
     traits = provider.traits
     if fault is not None and fault.another_key and retry < traits.max_retries:
         return 0.0
-    if fault is None or fault.code not in RETRY_WORTHY or fault.billing == "unknown":
+    if hasty or fault is None or fault.code not in RETRY_WORTHY or fault.billing == "unknown":
         return None
     if retry >= traits.max_retries:
         return None
@@ -285,7 +347,7 @@ def _stand_ins(ladder: Ladder, answered_by: Attempt, book: list[Attempt]) -> Ite
         if all(line.rung != index for line in book):
             yield f"'{rung.model.name}' was not asked: provider '{rung.model.provider}' is failing."
     asked = ladder.rungs[answered_by.rung].model
-    if answered_by.model is not asked:
+    if answered_by.model.name != asked.name:
         yield (
             f"'{answered_by.model.name}' answered in place of '{asked.name}':"
             f" provider '{asked.provider}' is failing."

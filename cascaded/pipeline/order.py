@@ -14,10 +14,10 @@ from cascaded.pipeline.stages.recall import recall
 from cascaded.pipeline.stages.reserve import reserve, secure
 from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
-from cascaded.pipeline.stages.tighten import tighten
+from cascaded.pipeline.stages.tighten import tighten, vetting
 from cascaded.pipeline.stages.translate import translate
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage
+from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage, Vet
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.model import Ladder
@@ -69,7 +69,7 @@ def stages(parts: Parts) -> tuple[Stage, ...]:
         # After the guard: a forbidden prompt is not answered from a cache. Before the peek: where
         # a budget is used up, what is known already is given all the same. Before the prompt is
         # measured: a known answer needs no count.
-        recall(parts.cache, parts.ledger, parts.audit, parts.explain),
+        recall(parts.cache, parts.ledger, parts.audit, parts.explain, _vet(parts)),
         *_planning(parts),
         # takes the money; from here on the bracket settles
         reserve(parts.ledger, parts.audit, parts.explain, parts.price_hash),
@@ -100,6 +100,10 @@ def _planning(parts: Parts) -> tuple[Stage, ...]:
         ),
         *_tightening(parts),  # last: hooks judge a plan with its cost, and can only take from it
     )
+
+
+def _vet(parts: Parts) -> Vet | None:
+    return None if parts.hooks is None else vetting(parts.hooks, parts.ledger)
 
 
 def _tightening(parts: Parts) -> Iterator[Stage]:

@@ -8,7 +8,7 @@ from cascaded.pipeline.flights import Flights
 from cascaded.policy.caching import Upstream, is_kept, is_wanted, key_of, tenant_of
 from cascaded.ports import Answers
 from cascaded.types.decision import Decision, Memo, Refusal
-from cascaded.types.recalled import Recalled
+from cascaded.types.recalled import Recalled, Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Result
 
@@ -61,7 +61,7 @@ class Recollection:
         request: Request,
         decision: Decision,
         end: Result | Refusal,
-        whole: bytes | None,
+        whole: Whole | None,
     ) -> None:
         """See `ports.Cache.conclude`."""
         memo = decision.memo
@@ -77,12 +77,13 @@ class Recollection:
         if answer is not None:
             self._answers.put(memo.key, answer)
 
-    def _made(self, memo: Memo, end: Result, whole: bytes) -> Recalled:
+    def _made(self, memo: Memo, end: Result, whole: Whole) -> Recalled:
         by = end.answered_by
         assert by is not None
         return Recalled(
             tenant=memo.tenant,
-            raw=whole,
+            raw=whole.raw,
+            form=whole.form,
             model=by.model.name,
             usage=by.usage,
             cost_nano_usd=end.full_nano_usd - end.saved_nano_usd,

@@ -20,10 +20,11 @@ from cascaded.ports import (
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import BlockedError, CallerLeftError
 from cascaded.types.event import Event
+from cascaded.types.recalled import Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
-from cascaded.wire.openai_chat import Collector, WireError, parse_event
-from cascaded.wire.whole import Gathered, chunks_of
+from cascaded.wire.openai_chat import Collector, WireError
+from cascaded.wire.whole.forms import Gathered, replayed
 
 ABANDONED = Refusal(code="abandoned", message="The caller left, or the time for the call was up.")
 ACCESS_REFUSALS = frozenset({"forbidden", "model_forbidden", "feature_forbidden"})
@@ -60,11 +61,11 @@ class Overheard:
         await self._reply.send(event)
         if self._gathered is not None:
             try:
-                self._gathered.add(event.raw, whole=event.whole)
+                self._gathered.add(event)
             except WireError:  # it cannot be kept; what the caller makes of it is his affair
                 self._gathered = None
 
-    def whole(self) -> bytes | None:
+    def whole(self) -> Whole | None:
         """What was sent, as one answer, if it makes one."""
         return None if self._gathered is None else self._gathered.whole()
 
@@ -206,9 +207,8 @@ def _tell_findings(
 async def _replay(answer: Answer, request: Request, reply: Reply, now_ns: int) -> Result:
     """Give an answer that is already known, in the form that is asked for."""
     recalled, collected = answer.recalled, Collector()
-    raws = chunks_of(recalled.raw) if request.stream else [recalled.raw]
-    for raw in raws:
-        event = parse_event(raw, whole=not request.stream)
+    whole = Whole(recalled.form, recalled.raw)
+    for event in replayed(whole, request.kind, stream=request.stream):
         collected.add(event)
         await reply.send(event)
     return Result(

@@ -50,6 +50,13 @@ class Watch:
         return self._breaker.state
 
     @property
+    def asked(self) -> bool:
+        """Whether a call may pass now; a single one, if it is to try."""
+        if self.state == "open":
+            return self._clock.monotonic_ns() >= self._breaker.retry_ns
+        return self.state == "closed"
+
+    @property
     def retry_after_s(self) -> float:
         """How long it is still left alone."""
         left = self._breaker.retry_ns - self._clock.monotonic_ns()

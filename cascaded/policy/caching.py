@@ -7,19 +7,27 @@ import msgspec
 
 from cascaded.types.decision import Decision
 from cascaded.types.limits import Caller
-from cascaded.types.model import Ladder
+from cascaded.types.model import Form, Ladder
+from cascaded.types.recalled import Whole
 from cascaded.types.request import Request
 from cascaded.types.result import Result
-from cascaded.wire.openai_chat import ABSENT, is_absent
+from cascaded.wire.openai_chat import ABSENT
 
 KEY_BYTES = 32
-FORM = b"1"
+FORM = b"2"
 """Of the key: another one when what is in it changes, so that no older entry is found."""
 MAX_KEYED_BYTES = 256 * 1024
 """A longer call is not cached: to make its key would hold up the others."""
 MAX_SORTED_BYTES = 16 * 1024
 """A longer member counts as it was sent, byte for byte."""
-UNHEEDED = frozenset({"model", "stream", "stream_options", "user", "safety_identifier", "metadata"})
+UNHEEDED: Mapping[Form, frozenset[str]] = {
+    "chat": frozenset(
+        {"model", "stream", "stream_options", "user", "safety_identifier", "metadata"}
+    ),
+    "messages": frozenset({"model", "stream", "metadata"}),
+    # A response repeats whose it is, and its metadata.
+    "responses": frozenset({"model", "stream", "stream_options"}),
+}
 """Members that do not change the answer. `model` stands in the key as what it means."""
 UNCOUNTED = frozenset(
     {
@@ -27,16 +35,22 @@ UNCOUNTED = frozenset(
         *("stream", "stream_mode", "include_usage", "buffer_size"),
         *("include_metadata", "track_cost", "validate_quality_on_complete"),
         # The key has them by itself, or in the body's members.
-        *("model", "fields", "messages", "asks", "max_output_tokens", "choices"),
-        *("deterministic", "wants_logprobs", "caller_key"),
+        *("model", "fields", "original", "messages", "texts", "asks", "max_output_tokens"),
+        *("choices", "deterministic", "wants_logprobs", "caller_key"),
     }
 )
 """What of a request does not count beside its body. All else does, so that what is added later is
 never forgotten."""
 _COUNTED = tuple(name for name in Request.__struct_fields__ if name not in UNCOUNTED)
-WORLDLY = ("tools", "functions", "web_search_options", "audio", "store")
+WORLDLY: Mapping[Form, tuple[str, ...]] = {
+    "chat": ("tools", "functions", "web_search_options", "audio", "store"),
+    "messages": ("tools", "mcp_servers", "container"),
+    "responses": ("tools", "prompt", "store"),
+}
 """Members by which an answer does something, or depends on more than the prompt: such calls are
 answered from the cache only where that is asked for."""
+NOTHING = (b"", b"null", b"false")
+"""Values of them that ask for nothing."""
 COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
 """How an answer ends that is whole; not one that was cut or filtered."""
 
@@ -55,25 +69,19 @@ def is_wanted(request: Request, decision: Decision) -> bool:
 
     By default where asking again would buy the same answer, and giving it again does nothing.
     """
-    if _speaks_otherwise(request, decision) or not _may(request, decision):
-        return False
-    if sum(map(len, request.fields.values())) > MAX_KEYED_BYTES:
+    form, body = _said(request)
+    if not _may(request, decision) or sum(map(len, body.values())) > MAX_KEYED_BYTES:
         return False
     return request.cache.asked or (
         request.deterministic
-        and all(is_absent(request.fields.get(name, ABSENT)) for name in WORLDLY)
+        and all(bytes(body.get(name, ABSENT)) in NOTHING for name in WORLDLY[form])
     )
 
 
-def _speaks_otherwise(request: Request, decision: Decision) -> bool:
-    """Whether it is not all in chat completions, which is what answers are kept as."""
-    assert decision.ladder is not None
-    asked = (model for rung in decision.ladder.rungs for model in rung.models)
-    return (
-        request.kind != "chat"
-        or request.original is not None
-        or any(model.form != "chat" for model in asked)
-    )
+def _said(request: Request) -> tuple[Form, Mapping[str, msgspec.Raw]]:
+    """The body as it came."""
+    original = request.original
+    return ("chat", request.fields) if original is None else (original.form, original.fields)
 
 
 def _may(request: Request, decision: Decision) -> bool:
@@ -114,8 +122,9 @@ def key_of(
         tenant.encode("utf-8", "surrogatepass"),
         _circumstances(request, decision, upstreams),
     ]
-    for name in sorted(request.fields.keys() - UNHEEDED):
-        parts += (name.encode("utf-8", "surrogatepass"), canonical(bytes(request.fields[name])))
+    form, body = _said(request)
+    for name in sorted(body.keys() - UNHEEDED[form]):
+        parts += (name.encode("utf-8", "surrogatepass"), canonical(bytes(body[name])))
     # The length of each tells it from the next.
     told = b"".join([piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)])
     return blake2b(told, digest_size=KEY_BYTES).digest()
@@ -141,18 +150,19 @@ def canonical(raw: bytes) -> bytes:
         return raw
 
 
-def is_kept(request: Request, decision: Decision, end: Result, whole: bytes) -> bool:
+def is_kept(request: Request, decision: Decision, end: Result, whole: Whole) -> bool:
     """Whether this answer may be given again: whole, good, and of the ladder that was asked for
-    rather than of what a budget's end or a failure left of it."""
+    rather than of what a budget's end, a hook or a failure left of it."""
     answer = end.answer
     return (
         end.answered_by is not None
+        and not decision.narrowed
         and not end.flagged
         and not end.findings  # what a guardrail took out of it is not kept
         and not end.notices  # nobody answered in another's place
         and not answer.refusal
         and answer.finish_reason in COMPLETE
-        and (request.choices == 1 or _all_complete(whole))
+        and _all_complete(whole.raw, several=request.choices > 1)
         and decision.ladder is decision.menu[0].ladder
     )
 
@@ -161,12 +171,13 @@ def _circumstances(
     request: Request, decision: Decision, upstreams: Mapping[str, Upstream]
 ) -> bytes:
     """What is asked, and how answers are judged, beside the body."""
-    ladder = decision.ladder
+    ladder, original = decision.ladder, request.original
     assert ladder is not None
     asked = [upstreams.get(rung.model.provider, Upstream("")) for rung in ladder.rungs]
     return msgspec.msgpack.encode(
         (
             _rungs(ladder),
+            (original.form, original.headers) if original else None,
             [one.place for one in asked],
             request.caller_key if any(one.forwards_key for one in asked) else None,
             (ladder.checked, ladder.strict, ladder.top_retries, ladder.max_cost_nano_usd),
@@ -177,10 +188,11 @@ def _circumstances(
     ) + msgspec.json.encode([getattr(request, name) for name in _COUNTED])
 
 
-def _rungs(ladder: Ladder) -> list[tuple[str, str, str, float]]:
+def _rungs(ladder: Ladder) -> list[tuple[str, str, str, str, float]]:
+    asked = ((rung.model, rung.threshold) for rung in ladder.rungs)
     return [
-        (rung.model.provider, rung.model.upstream_name, rung.model.name, rung.threshold)
-        for rung in ladder.rungs
+        (model.provider, model.upstream_name, model.form, model.name, threshold)
+        for model, threshold in asked
     ]
 
 
@@ -190,11 +202,18 @@ class _Choice(msgspec.Struct):
 
 class _Ends(msgspec.Struct):
     choices: list[_Choice] = []
+    stop_reason: str | None = None
 
 
 _read_ends = msgspec.json.Decoder(_Ends).decode
+PAUSED = "pause_turn"
+"""Of Messages: it goes on with the next call."""
 
 
-def _all_complete(whole: bytes) -> bool:
-    """Whether each of several choices ended well."""
-    return all(choice.finish_reason in COMPLETE for choice in _read_ends(whole).choices)
+def _all_complete(whole: bytes, *, several: bool) -> bool:
+    """Whether each of several choices ended well, and nothing is to go on."""
+    if not several and PAUSED.encode() not in whole:
+        return True
+    ends = _read_ends(whole)
+    good = not several or all(choice.finish_reason in COMPLETE for choice in ends.choices)
+    return good and ends.stop_reason != PAUSED

@@ -76,6 +76,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     status: str
     scope: str | None
     answered_by: Attempt | None
+    model_used: str | None
     cache: str | None
     flagged: bool
     saved_nano_usd: int
@@ -124,11 +125,11 @@ class UsageLog(UsageReader):
         decision, end = outcome.decision, outcome.end
         if isinstance(end, Result):
             status, scope = "ok", None
-            answered_by, cache = end.answered_by, end.cache
+            answered_by, model, cache = end.answered_by, end.model_used, end.cache
             flagged, saved = end.flagged, end.saved_nano_usd
         else:
             status, scope = end.code, _scope(end)
-            answered_by, cache, flagged, saved = None, None, False, 0
+            answered_by, model, cache, flagged, saved = None, None, None, False, 0
         self._put(
             _Finished(
                 self._wall_ns(),
@@ -147,6 +148,7 @@ class UsageLog(UsageReader):
                 status,
                 scope,
                 answered_by,
+                model,
                 cache,
                 flagged,
                 saved,
@@ -261,7 +263,7 @@ def _record(finished: _Finished) -> UsageRecord:
         notices=finished.notices,
         hold=finished.hold,
         attempts=tuple(map(_attempt, attempts)),
-        model_used=best.model.name if best else None,
+        model_used=finished.model_used,
         cache=finished.cache,
         flagged=finished.flagged,
         score=best.verdict.score if best and best.verdict else None,

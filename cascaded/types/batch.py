@@ -134,6 +134,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
     completed: int = 0
     failed: int = 0
+    unasked: int = 0
+    """Of those: not asked, or not to the end."""
     cost_nano_usd: int = 0
     answer_bytes: int = 0
     """Of the answers as they are stored."""

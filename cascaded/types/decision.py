@@ -82,6 +82,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What the cache had for it."""
     memo: Memo | None = None
     """What its answer may be kept under."""
+    narrowed: bool = False
+    """A hook has taken from what was planned."""
     menu: tuple[Plan, ...] = ()
     """What would do, the best first. The ledger takes the first that every limit allows."""
     choices: tuple[Choice, ...] = ()

@@ -77,6 +77,15 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Of `tools`, `vision`, `json_schema`, `reasoning`, `audio`, `logprobs`."""
     kinds: frozenset[Kind] = KINDS
     """What its provider has a route for."""
+    weight: int = 1
+    """How many of its calls come here, measured by the weights of the others."""
+    others: tuple["Model", ...] = ()
+    """The same model elsewhere, under the same name: calls are spread over it and these."""
+
+    @property
+    def places(self) -> tuple["Model", ...]:
+        """Everywhere it is served, itself first."""
+        return (self, *self.others)
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,8 +1,19 @@
 """Answers that are kept to be given again."""
 
+from typing import NamedTuple
+
 import msgspec
 
+from cascaded.types.model import Form
 from cascaded.types.usage import Usage
+
+
+class Whole(NamedTuple):
+    """A whole answer."""
+
+    form: Form
+    raw: bytes
+    """As JSON."""
 
 
 class Recalled(msgspec.Struct, frozen=True, kw_only=True):
@@ -11,7 +22,8 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str
     """Whose it is: nobody else is ever given it."""
     raw: bytes
-    """A whole `chat.completion`, as JSON."""
+    """It whole, as JSON, in the form that its provider gave it."""
+    form: Form = "chat"
     model: str
     """Who gave it."""
     usage: Usage

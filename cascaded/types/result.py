@@ -93,6 +93,19 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     """What guardrails found in the answer."""
 
+    @property
+    def model_used(self) -> str | None:
+        """Who gave the answer, now or earlier."""
+        if self.answered_by:
+            return self.answered_by.model.name
+        return self.recalled.model if self.recalled else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the answer took, now or earlier."""
+        source = self.answered_by or self.recalled
+        return source.usage if source else None
+
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a request ended, and what it took."""

@@ -64,7 +64,7 @@ class _Claimed(Who, kw_only=True, forbid_unknown_fields=False):
 
 def read_batch(body: bytes, max_lines: int) -> tuple[BatchRequest, list[Line]]:
     """A batch, and each query as the body of `/infer` that it stands for. Raises `WireError`."""
-    asked = _read(BatchRequest, body)
+    asked = read_body(BatchRequest, body)
     if not 0 < len(asked.queries) <= max_lines:
         raise WireError(f"queries must have 1 to {max_lines} of them", "queries")
     if "stream" in asked.defaults:
@@ -78,7 +78,7 @@ def read_batch(body: bytes, max_lines: int) -> tuple[BatchRequest, list[Line]]:
 
 def claimed(defaults: Fields) -> Who:
     """Whom a batch is for, as its body says. Raises `WireError`."""
-    return _read(_Claimed, msgspec.json.encode(defaults))
+    return read_body(_Claimed, msgspec.json.encode(defaults))
 
 
 def _members(query: msgspec.Raw, param: str) -> dict[str, object]:
@@ -195,12 +195,12 @@ class _Body(msgspec.Struct):
 
 
 _read_input = msgspec.json.Decoder(_InputLine)
-_read_body = msgspec.json.Decoder(_Body)
+_read_streamed = msgspec.json.Decoder(_Body)
 
 
 def read_create(body: bytes) -> CreateBatch:
     """What batch is to be made. Raises `WireError`."""
-    return _read(CreateBatch, body)
+    return read_body(CreateBatch, body)
 
 
 def window_s(text: str) -> int:
@@ -241,7 +241,7 @@ def read_line(line: bytes, endpoint: str, index: int) -> Line:
     try:
         check_text(line)
         asked = _read_input.decode(line)
-        streamed = _read_body.decode(asked.body).stream
+        streamed = _read_streamed.decode(asked.body).stream
     except msgspec.ValidationError as error:
         raise WireError(*explain_mistake(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
@@ -366,7 +366,8 @@ def listed(rows: Sequence[Mapping[str, object]], *, more: bool) -> dict[str, obj
     }
 
 
-def _read(shape: type[T], body: bytes) -> T:
+def read_body(shape: type[T], body: bytes) -> T:
+    """A body of this shape. Raises `WireError`."""
     check_text(body)
     try:
         return msgspec.json.decode(body, type=shape)

@@ -127,7 +127,6 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
     draft, verifier = _draft_and_verifier(outcome)
     total, saved, left = outcome.total_nano_usd, result.saved_nano_usd, outcome.user_nano_left
     verdict = result.answered_by.verdict if result.answered_by else None
-    source = result.answered_by or result.recalled
     return {
         "request_id": request.id,
         "user_id": decision.caller and decision.caller.user_id,
@@ -147,7 +146,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "complexity": decision.complexity,
         "draft_model": rungs[0].model.name if len(rungs) > 1 else None,
         "verifier_model": rungs[-1].model.name if rungs else None,
-        "model_used": model_used(result),
+        "model_used": result.model_used,
         "draft_accepted": draft is not None and draft.accepted,
         "ladder": decision.ladder and decision.ladder.name,
         "attempts": [_attempt(attempt) for attempt in outcome.attempts],
@@ -157,8 +156,8 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "draft_latency_ms": draft and _ms(draft.latency_ns),
         "verifier_latency_ms": verifier and _ms(verifier.latency_ns),
         "overhead_ms": _ms(outcome.overhead_ns),
-        "input_tokens": source and source.usage.input_tokens,
-        "output_tokens": source and source.usage.output_tokens,
+        "input_tokens": result.usage and result.usage.input_tokens,
+        "output_tokens": result.usage and result.usage.output_tokens,
         "guardrails": outcome.findings,
         "notices": list(outcome.notices),
     }
@@ -171,16 +170,9 @@ def cost_details(outcome: Outcome, result: Result) -> dict[str, object]:
         "draft_cost": usd(outcome.draft_nano_usd),
         "verifier_cost": usd(total - outcome.draft_nano_usd),
         "cost_saved": usd(result.saved_nano_usd),
-        "model_used": model_used(result),
+        "model_used": result.model_used,
         "cache": result.cache,
     }
-
-
-def model_used(result: Result) -> str | None:
-    """Who gave the answer, now or earlier."""
-    if result.answered_by:
-        return result.answered_by.model.name
-    return result.recalled.model if result.recalled else None
 
 
 def headers(outcome: Outcome, result: Result) -> dict[str, str]:
@@ -194,7 +186,7 @@ def headers(outcome: Outcome, result: Result) -> dict[str, str]:
         "x-cascaded-overhead-ms": f"{outcome.overhead_ns / NS_PER_MS:.3f}",
     }
     decision = outcome.decision
-    if model := model_used(result):
+    if model := result.model_used:
         told["x-cascaded-model"] = model
     if decision.domain:
         told["x-cascaded-domain"] = decision.domain

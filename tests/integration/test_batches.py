@@ -356,6 +356,7 @@ def test_a_key_that_is_taken_back_asks_nothing_more(limited: Daemon, upstream: U
 def test_every_query_is_on_record_as_its_principals(daemon: Daemon, client: Client) -> None:
     done = client.batch(["a"], model="cheap", user_id="alice", metadata={"feature": "x"})
     assert done.success_count == 1
+    wait_for(lambda: _id(done) in daemon.log_lines())
     lines = [json.loads(line) for line in daemon.log_lines().splitlines()]
     [line] = [line for line in lines if line.get("request_id") == _id(done)]
     assert (line["user_id"], line["status"]) == ("alice", "ok")

@@ -141,13 +141,16 @@ def test_the_form_is_the_callers(daemon: Daemon, upstream: Upstream) -> None:
 
 
 def test_what_was_gathered_is_not_lost_with_the_stream(daemon: Daemon, upstream: Upstream) -> None:
-    upstream.on("strong", SaysError(after_chunks=2))
+    upstream.on("strong", SaysError(after_chunks=3))
+    body = {"query": QUESTION, "model": "strong", "stream": True}
+    off = {"X-Cascaded-Heartbeat": "0"}
     with daemon.http() as http:
-        body = {"query": QUESTION, "model": "strong", "stream": True, "buffer_size": 50}
-        text = http.post("/infer", json=body).text
-    words, error = [json.loads(line[6:]) for line in text.splitlines() if line[:5] == "data:"]
-    assert words["content"]
+        text = http.post("/infer", json={**body, "buffer_size": 2}, headers=off).text
+        clean = http.post("/infer", json={**body, "buffer_size": 50}, headers=off)
+    two, one, error = [json.loads(line[6:]) for line in text.splitlines() if line]
+    assert two["content"] + one["content"] == "Paris."
     assert "error" in error
+    assert clean.status_code == 502, "nothing of it had gone out"
 
 
 @pytest.mark.parametrize("validated", [True, False])

@@ -26,14 +26,14 @@ from cascaded.types.decision import Decision, Plan
 from cascaded.types.event import Event
 from cascaded.types.limits import Caller
 from cascaded.types.profile import UserProfile
-from cascaded.types.recalled import Recalled
+from cascaded.types.recalled import Recalled, Whole
 from cascaded.types.request import CacheWish, Request
 from cascaded.types.result import Attempt, Completion, Result
 from cascaded.types.tiers import TierConfig
 from cascaded.types.usage import Usage
 from cascaded.wire.caching import joined, read_wish
 from cascaded.wire.openai_chat import WireError, parse_event
-from cascaded.wire.whole import Gathered, chunks_of
+from cascaded.wire.whole.chat import Gathered, chunks_of
 from tests.support.fakes import ladder, model, request
 from tests.support.upstream import Says, chunks, whole
 
@@ -249,7 +249,7 @@ DEGRADED = replace(TAKEN, ladder=ladder(model("cheap")))
 def test_what_is_kept(
     asked: Request, decided: Decision, end: Result, event: Event, kept: bool
 ) -> None:
-    assert is_kept(asked, decided, end, event.raw) is kept
+    assert is_kept(asked, decided, end, Whole("chat", event.raw)) is kept
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,5 @@ def test_of_nothing_comes_nothing() -> None:
     assert gathered.whole() is None
     gathered.add(b'{"choices": []}')
     assert gathered.whole() is None
-    with pytest.raises(WireError):
-        gathered.add(b'{"type": "message"}', whole=True)
     gathered.add(EVENT.raw, whole=True)
     assert gathered.whole() == EVENT.raw

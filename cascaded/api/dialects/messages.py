@@ -96,7 +96,7 @@ class MessagesStream(StreamReply):
 
     async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The end of the message, with what it used and what the call cost."""
-        usage = result.answered_by.usage if result.answered_by else Usage()
+        usage = result.usage or Usage()
         cost = usd(outcome.total_nano_usd)
         details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
         if self._events is not None:

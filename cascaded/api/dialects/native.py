@@ -20,7 +20,6 @@ from cascaded.wire.native import (
     InferRequest,
     headers,
     metadata,
-    model_used,
     parse_amount,
     parse_infer,
     usd,
@@ -87,6 +86,7 @@ class NativeStream(StreamReply):
         """The text that the event adds, if it adds any; with a `buffer_size`, that of so many."""
         if not event.text:
             return None
+        self.committed = True  # another model's words must not follow these
         self._gathered.append(event.text)
         return self._taken() if len(self._gathered) >= self.request.buffer_size else None
 
@@ -95,7 +95,7 @@ class NativeStream(StreamReply):
         request = self.request
         return _chunk(
             is_final=True,
-            model_name=model_used(result),
+            model_name=result.model_used,
             cost=usd(outcome.total_nano_usd) if request.track_cost else None,
             tool_calls=_tool_calls(result),
             finish_reason=result.answer.finish_reason,

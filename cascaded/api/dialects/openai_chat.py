@@ -82,8 +82,7 @@ class ChatStream(StreamReply):
         none it has our own count."""
         if not self.request.include_usage:
             return None
-        source = result.answered_by or result.recalled
-        usage = source.usage if source else Usage()
+        usage = result.usage or Usage()
         details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
         return usage_chunk(self._last, usage, usd(outcome.total_nano_usd), details)
 

@@ -11,6 +11,7 @@ from cascaded.api.dialects.base import Asking
 from cascaded.api.dialects.openai_chat import OpenAIChat, caller_key
 from cascaded.types.model import Kind
 from cascaded.types.request import Request
+from cascaded.wire.caching import CACHE_HEADER, read_wish
 from cascaded.wire.openai_chat import Fields, WireError
 from cascaded.wire.openai_texts import (
     MAX_TEXTS,
@@ -69,13 +70,15 @@ def _request(
     kind: Kind,
     **more: Any,
 ) -> Request:
+    sent = incoming.http.headers
     return Request(
         id=incoming.request_id,
         principal=incoming.principal,
         model=asked.model,
         kind=kind,
         fields=fields,
-        claims=from_headers(incoming.http.headers, asked.safety_identifier or asked.user),
+        cache=read_wish(sent.get("Cache-Control"), sent.get(CACHE_HEADER)),
+        claims=from_headers(sent, asked.safety_identifier or asked.user),
         caller_key=caller_key(incoming),
         received_ns=incoming.received_ns,
         **more,

@@ -106,9 +106,8 @@ class Responses:
         """See `Dialect.answer`."""
         members = self._thread.members
         if event.form != "responses":
-            source = result.answered_by or result.recalled
             self.given = events_of(request, self._thread).whole(
-                in_chat(event, request.created_s), source.usage if source else None
+                in_chat(event, request.created_s), result.usage
             )
         else:
             self.given = event.raw if members is None else with_members(event.raw, members)
@@ -151,8 +150,7 @@ class ResponsesStream(StreamReply):
     async def sum_up(self, outcome: Outcome, result: Result) -> bytes | None:
         """The response, with what it used and what the call cost. What is to be kept is, before
         the caller hears of the end."""
-        source = result.answered_by or result.recalled
-        usage = source.usage if source else Usage()
+        usage = result.usage or Usage()
         cost = usd(outcome.total_nano_usd)
         details = msgspec.Raw(msgspec.json.encode(cost_details(outcome, result)))
         if self._last is not None:

@@ -35,7 +35,8 @@ def measure(vocabularies: Vocabularies, offload: Offload, max_prompt_bytes: int)
     async def stage(request: Request, decision: Decision) -> Decision | Refusal:
         assert decision.ladder is not None
         # Models differ in their vocabulary, and by name in what an image costs.
-        models = tuple(model for rung in decision.ladder.rungs for model in rung.models)
+        rungs = decision.ladder.rungs
+        models = tuple(place for rung in rungs for model in rung.models for place in model.places)
         prompt, *more = (name for name in PROMPTS[request.kind] if name in request.fields)
         nbytes = sum(memoryview(request.fields[name]).nbytes for name in (prompt, *more))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from cascaded.ports import Answer, Audit, Cache, Ledger, Stage
+from cascaded.ports import Answer, Audit, Cache, Ledger, Stage, Vet
 from cascaded.types.decision import Decision, Hold, Refusal
 from cascaded.types.limits import Admitted, Caller, Choice, Demand, Denial
 from cascaded.types.recalled import Recalled
@@ -16,15 +16,26 @@ EXACT = "exact"
 
 
 def recall(
-    cache: Cache, ledger: Ledger, audit: Audit, explain: Callable[[Denial, Caller], Refusal]
+    cache: Cache,
+    ledger: Ledger,
+    audit: Audit,
+    explain: Callable[[Denial, Caller], Refusal],
+    vet: Vet | None = None,
 ) -> Stage:
     """A stage that ends the list with an earlier answer, if the cache has one. It counts as a
-    request; no budget is in its way."""
+    request; no budget is in its way. `vet`: of the operator's hooks, if there are any."""
 
     async def stage(request: Request, decision: Decision) -> Decision | Answer | Refusal:
         found = await cache.recall(request, decision)
         if not isinstance(found, Recalled):
             return found
+        if vet is not None:
+            step = await vet(decision, found.model)
+            if isinstance(step, Refusal):
+                return step
+            if step is None:
+                return replace(decision, cache="miss")
+            decision = step
         decision = replace(decision, cache="hit")
         caller = decision.caller
         if decision.limits.rates:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from cascaded.pipeline.hooks import Hooks
 from cascaded.policy.hooks import context_of, heeded, nothing_left
 from cascaded.policy.pricing import choice_of, thinned
-from cascaded.ports import Ledger, Stage
+from cascaded.ports import Ledger, Stage, Vet
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.hooks import EnforcementContext
 from cascaded.types.limits import Choice, Demand
@@ -15,6 +15,8 @@ from cascaded.types.request import Request
 
 Heed = Callable[[Decision], Awaitable[Decision | Refusal]]
 """Asks `on_budget_check` of a decision with choices, also of one for an amount."""
+GIVEN = Choice(nano_usd=0, tokens=0, cheap=True)
+"""What an answer costs that is known already."""
 
 
 def heeding(hooks: Hooks, ledger: Ledger) -> Heed:
@@ -24,6 +26,23 @@ def heeding(hooks: Hooks, ledger: Ledger) -> Heed:
         return await _heed(hooks, decision, _context(ledger, decision))
 
     return heed
+
+
+def vetting(hooks: Hooks, ledger: Ledger) -> Vet:
+    """Who asks the hooks about answers that are known already."""
+
+    async def vet(decision: Decision, model: str) -> Decision | Refusal | None:
+        free = replace(decision, choices=(GIVEN,))
+        context = _context(ledger, free)
+        step = await _heed(hooks, free, context)
+        if isinstance(step, Refusal):
+            return step
+        kept = await hooks.filter(context, (model,))
+        if isinstance(kept, Refusal):
+            return kept
+        return replace(step, choices=()) if kept else None
+
+    return vet
 
 
 def tighten(hooks: Hooks, ledger: Ledger, cheap_models: Set[str]) -> Stage:
@@ -45,7 +64,9 @@ def tighten(hooks: Hooks, ledger: Ledger, cheap_models: Set[str]) -> Stage:
             return kept
         if kept != models:
             step = _without(request, step, kept, cheap_models)
-        return step if step.menu else nothing_left(models)
+        if not step.menu:
+            return nothing_left(models)
+        return replace(step, narrowed=step.menu[0] is not decision.menu[0])
 
     return stage
 

@@ -54,13 +54,15 @@ def trim_ladder(
     allowed: list[Rung] = []
     left_out: dict[str, str] = {}
     for rung in ladder.rungs:
-        why = _why_not(rung.model, tier, profile)
-        if why is None:
-            spare = tuple(one for one in rung.fallbacks if not _why_not(one, tier, profile))
-            same = len(spare) == len(rung.fallbacks)
-            allowed.append(rung if same else msgspec.structs.replace(rung, fallbacks=spare))
-        else:
-            left_out[rung.model.name] = why
+        model = _where(rung.model, tier, profile)
+        if isinstance(model, str):
+            left_out[rung.model.name] = model
+            continue
+        found = (_where(one, tier, profile) for one in rung.fallbacks)
+        spare = tuple(one for one in found if isinstance(one, Model))
+        if any(one is not other for one, other in zip_longest((model, *spare), rung.models)):
+            rung = msgspec.structs.replace(rung, model=model, fallbacks=spare)
+        allowed.append(rung)
     if not allowed:
         return _none_left(ladder, tier, profile, left_out)
     notices = [f"Model '{name}' left out: {why}." for name, why in left_out.items()]
@@ -86,6 +88,16 @@ def feature_refusal(tier: TierConfig | None, feature: Feature) -> Refusal | None
 
 def _allows(tier: TierConfig, model: Model) -> bool:
     return matches(model.name, tier.allowed_models)
+
+
+def _where(model: Model, tier: TierConfig | None, profile: UserProfile | None) -> Model | str:
+    """The model in those of its places where this user may use it, or why there is none."""
+    kept = [place for place in model.places if _why_not(place, tier, profile) is None]
+    if not kept:
+        return _why_not(model, tier, profile) or ""
+    if len(kept) == len(model.places):
+        return model
+    return msgspec.structs.replace(kept[0], others=tuple(kept[1:]))
 
 
 def _why_not(model: Model, tier: TierConfig | None, profile: UserProfile | None) -> str | None:

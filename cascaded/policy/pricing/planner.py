@@ -183,9 +183,13 @@ def _worst(ladder: Ladder, terms: _Terms, bound: int) -> int:
 
 
 def _worst_once(model: Model, terms: _Terms, bound: int) -> int:
-    assert model.price is not None  # checked first
+    """Of one call, wherever it is served."""
     sent = _sent(model, terms, bound)
-    return worst_cost(model.price, terms.input_tokens, sent, terms.choices)
+    return max(
+        worst_cost(place.price, terms.input_tokens, sent, terms.choices)
+        for place in model.places
+        if place.price is not None  # checked first
+    )
 
 
 def _within_cap(ladder: Ladder, terms: _Terms) -> Plan | Refusal:

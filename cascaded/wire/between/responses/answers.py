@@ -288,6 +288,7 @@ class ResponsesEvents:
         `begun`: the first event of one that was told as it came."""
         if begun is not None:
             self._head = msgspec.json.decode(response_of(begun))
+        self._head.setdefault("model", "")
         flat = {name: error.get(name) for name in ("code", "message", "param")}
         told = {"code": "server_error", "message": error["message"]}
         return self._framed({"type": "error", **flat, "error": error}) + self._framed(

@@ -1,14 +1,17 @@
-"""A stream's chunks as the whole answer that they make, and a whole answer as chunks. Pure."""
+"""Of chat completions, legacy ones too."""
 
 from typing import Any
 
 import msgspec
 
-from cascaded.wire.openai_chat import WireError, parse_event
+from cascaded.wire.openai_chat import WireError
 
 JSON = dict[str, Any]
 SAID_ONCE = frozenset({"role", "id", "type"})
 """Texts of a delta that are not pieces of a longer one."""
+
+TEXT = "text_completion"
+"""A legacy completion, whole or a chunk."""
 
 _read = msgspec.json.Decoder(JSON)
 
@@ -28,7 +31,6 @@ class Gathered:
     def add(self, raw: bytes, *, whole: bool = False) -> None:
         """One more. Raises `WireError` for what is not of chat completions."""
         if whole:
-            parse_event(raw, whole=True)
             self._whole = raw
             return
         try:
@@ -43,12 +45,12 @@ class Gathered:
             raise WireError(f"not a chat completion: {error}") from None
 
     def whole(self) -> bytes | None:
-        """The `chat.completion`, members that we do not know included; `None` of nothing."""
+        """The completion, members that we do not know included; `None` of nothing."""
         if self._whole is not None or not self._choices:
             return self._whole
         made = [_joined(self._choices[index]) for index in sorted(self._choices)]
-        answer = {**self._answer, "object": "chat.completion", "choices": made}
-        return msgspec.json.encode(answer)
+        kind = TEXT if self._answer.get("object") == TEXT else "chat.completion"
+        return msgspec.json.encode({**self._answer, "object": kind, "choices": made})
 
 
 def chunks_of(whole: bytes) -> list[bytes]:
@@ -56,11 +58,15 @@ def chunks_of(whole: bytes) -> list[bytes]:
     answer = _read.decode(whole)
     choices: list[JSON] = answer.pop("choices")
     usage = answer.pop("usage", None)
-    head = {**answer, "object": "chat.completion.chunk"}
-    words = [_first_half(choice) for choice in choices]
+    legacy = answer.get("object") == TEXT
+    head = answer if legacy else {**answer, "object": "chat.completion.chunk"}
+    words = [
+        {**choice, "finish_reason": None} if legacy else _first_half(choice) for choice in choices
+    ]
+    nothing: JSON = {"text": ""} if legacy else {"delta": {}}
     ends = [
-        {"index": choice.get("index", 0), "delta": {}, "finish_reason": choice.get("finish_reason")}
-        for choice in choices
+        {"index": one.get("index", 0), **nothing, "finish_reason": one.get("finish_reason")}
+        for one in choices
     ]
     stream: list[JSON] = [{**head, "choices": words}, {**head, "choices": ends}]
     if usage is not None:
@@ -78,10 +84,11 @@ def _first_half(choice: JSON) -> JSON:
 
 def _add_choice(into: JSON, choice: JSON) -> None:
     """One more piece of a choice."""
-    message = into.setdefault("message", {})
     for name, value in choice.items():
         if name == "delta":
-            _merge(message, value or {})
+            _merge(into.setdefault("message", {}), value or {})
+        elif name == "text":
+            _merge(into, {name: value})
         elif name == "logprobs" and value is not None:
             into["logprobs"] = into.get("logprobs") or {}
             _merge(into["logprobs"], value)
@@ -115,7 +122,10 @@ def _merge(into: JSON, delta: JSON) -> None:
 
 def _joined(choice: JSON) -> JSON:
     """The choice with its texts in one."""
-    message = choice["message"]
+    if "text" in choice:
+        legacy: JSON = _texts(choice)
+        return legacy
+    message = choice.get("message", {})
     if isinstance(calls := message.get("tool_calls"), dict):
         ordered = [calls[index] for index in sorted(calls)]
         message["tool_calls"] = [
