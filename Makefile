@@ -7,12 +7,12 @@ RUST := $(shell find src_rust -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
-.PHONY: demo test openapi package dist torture check fmt prices reference bench clean
+.PHONY: demo test openapi package dist torture check fmt prices reference dashboards bench clean
 
 demo: $(STAMPS)/core ## Ask the embedded models a question through the cascade
 	@$(BIN)/cascaded demo
 
-test: $(STAMPS)/core $(STAMPS)/checks ## Every test, Rust and Python
+test: $(STAMPS)/core $(STAMPS)/checks $(STAMPS)/prometheus.done ## Every test, Rust and Python
 	cargo test --workspace --locked --quiet
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90 --ignore tests/packaging
 
@@ -56,6 +56,9 @@ prices: $(STAMPS)/core $(STAMPS)/checks ## Build the price snapshot anew from th
 reference: $(STAMPS)/core $(STAMPS)/checks ## Write docs/reference anew from the code
 	PYTHONPATH=. $(BIN)/python scripts/build_reference.py
 
+dashboards: $(STAMPS)/checks ## Write dashboards anew
+	PYTHONPATH=. $(BIN)/python scripts/build_dashboards.py
+
 bench: $(STAMPS)/core $(STAMPS)/checks ## The daemon beside a bare pass-through; the quality rules
 	$(BIN)/python -m benches.overhead
 	$(BIN)/python -m benches.quality
@@ -77,6 +80,9 @@ $(STAMPS)/core: $(STAMPS)/venv pyproject.toml constraints.txt $(RUST)
 $(STAMPS)/checks: $(STAMPS)/venv pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --group checks
 	@touch $@
+
+$(STAMPS)/prometheus.done: scripts/get-prometheus.sh
+	@mkdir -p $(STAMPS) && sh scripts/get-prometheus.sh $(STAMPS)/prometheus && touch $@
 
 $(STAMPS)/dist: $(STAMPS)/venv pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --group dist

@@ -21,13 +21,23 @@ from cascaded.config.reference import Setting, Table, tables
 from cascaded.types.environment import Variable
 from cascaded.wire.protocol import HEADER as PROTOCOL
 from tests.support.daemon import CASCADE, daemon_with, upstream_server
-from tests.support.upstream import Says, Upstream
+from tests.support.upstream import Fails, Says, Upstream
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- Made by scripts/build_reference.py from the code; edit the code instead. -->"
 ASKED = {"query": "What is the capital of France?"}
 ONE_PLACE = CASCADE.replace("[server]", "[server]\nmax_concurrency = 1")
-ONE_PLACE += '\n[hooks.budget_check]\nurl = "http://127.0.0.1:9/"\n'  # where nobody answers
+ONE_PLACE += """
+[hooks.budget_check]
+url = "http://127.0.0.1:9/"  # where nobody answers
+
+[limits.global]
+daily_usd = 1
+warn_threshold = 0.000001
+
+[limits.users.default]
+requests_per_minute = 4
+"""
 
 
 def configuration() -> str:
@@ -261,10 +271,12 @@ def metrics() -> str:
         daemon.http() as http,
         ThreadPoolExecutor() as threads,
     ):
-        upstream.on("cheap", Says("Paris is the capital of France.", delay_s=0.2))
-        # Labels show once there is something to count: a call, one that waits, one turned away.
-        for _ in threads.map(lambda body: http.post("/infer", json=body), (ASKED, ASKED, {})):
-            pass
+        upstream.on("cheap", Says("I cannot help with that.", delay_s=0.2), Fails(400))
+        # Labels show once there is something to count: a call, one that waits, one turned away,
+        # answers that are not kept, a provider that fails, and a limit that refuses.
+        rounds: list[list[dict[str, str]]] = [[ASKED, ASKED, {}], [ASKED], [ASKED], [ASKED]]
+        for bodies in rounds:
+            list(threads.map(lambda body: http.post("/infer", json=body), bodies))
         told = http.get("/metrics", headers={"Accept": "application/openmetrics-text"})
         families = [*text_string_to_metric_families(told.text)]  # type: ignore[no-untyped-call]
     ours = "\n".join(_metric(one) for one in families if one.name.startswith("cascaded_"))
@@ -283,12 +295,7 @@ says so), as Prometheus' text or OpenMetrics. Counters are told as `NAME_total`,
 
 Beside them the process' own: {rest}.
 
-```text
-scrape_configs:
-  - job_name: cascaded
-    static_configs: [{{targets: ["127.0.0.1:8127"]}}]   # what server.tcp says
-    authorization: {{credentials_file: /etc/prometheus/cascaded.key}}
-```
+How Prometheus comes to them, rules and dashboards: [observability](../guides/observability.md).
 """
 
 

@@ -19,6 +19,7 @@ from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
 from cascaded.daemon.cache import open_cache, watch_cache
+from cascaded.daemon.lag import watch_lag
 from cascaded.daemon.responses import open_responses
 from cascaded.daemon.state import (
     KEYS,
@@ -122,10 +123,9 @@ async def open_ground(
     overrides, copies[OVERRIDES] = open_overrides(config.ledger, stack)
     keys, copies[KEYS] = open_keys(config.ledger, clock, log, stack)
     metrics = PrometheusMetrics(ledger.spend)
-    metrics.disk(ledger.stats)
     room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
-    metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: status.in_flight)
-    metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
+    _watch(metrics, ledger, status, room, {"usage": usage, "audit": audit})
+    stack.callback(watch_lag(clock, metrics.lag).cancel)
     sinks = DeferredSinks(metrics, log, usage, report=log.fault)
     stack.callback(sinks.hand_on)
     offload, upkeep, lookups, recall, keeping, spool = (ThreadOffload() for _ in range(6))
@@ -164,3 +164,24 @@ async def open_ground(
         commits=commits,
         spool=spool,
     )
+
+
+def _watch(
+    metrics: PrometheusMetrics,
+    ledger: DurableLedger,
+    status: Status,
+    room: WaitingRoom,
+    logs: Mapping[str, UsageLog | AuditLog],
+) -> None:
+    """Figures that others keep, as metrics."""
+    metrics.disk(ledger.stats)
+    metrics.budgets(partial(ledger.counters, "global"))
+    metrics.gauge("cascaded_in_flight", "Requests under way.", lambda: status.in_flight)
+    metrics.gauge("cascaded_waiting", "Calls that wait for a place.", lambda: room.waiting)
+    metrics.gauge("cascaded_places", "Calls that may be at work at once.", lambda: room.size.places)
+    for name, log in logs.items():
+        metrics.counter(
+            f"cascaded_{name}_records_lost",
+            f"Records of the {name} log that could not be written.",
+            partial(getattr, log, "dropped"),
+        )

@@ -199,7 +199,7 @@ def test_the_time_to_the_first_word_is_told(daemon: Daemon, upstream: Upstream) 
     with daemon.http() as http:
         scrape = http.get("/metrics").text
     assert "cascaded_first_token_seconds_count" in scrape
-    assert 'cascaded_attempt_first_token_seconds_count{model="strong"}' in scrape
+    assert 'cascaded_attempt_first_token_seconds_count{model="strong",provider="fake"}' in scrape
     lines = [json.loads(line) for line in daemon.log_lines().splitlines()]
     [line] = [line for line in lines if line.get("request_id") == told.request_id]
     assert line["first_token_ms"] == told.first_token_ms

@@ -30,7 +30,7 @@ from cascaded.adapters.unix_socket import SocketError, listen
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.model import Model
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Completion, Outcome, Result, Verdict
+from cascaded.types.result import Attempt, Check, Completion, Outcome, Result, Verdict
 from cascaded.types.secret import Secret
 from cascaded.types.usage import Usage
 from tests.support.fakes import FakeClock, Recorded, request
@@ -308,6 +308,34 @@ def test_what_is_counted() -> None:
     assert seen["cascaded_saved_usd"] == {(): -0.5}, "it may fall"
     assert seen["cascaded_request_seconds_count"] == {(): 3}
     assert seen["cascaded_spend_usd"] == {("posted",): 1.5, ("held",): 0, ("unknown",): 1e-9}
+
+
+def test_reasons_are_counted_and_money_by_model_is_exact() -> None:
+    metrics = made_metrics()
+    poor = Verdict(
+        score=0.1,
+        confidence=0.1,
+        checks=(Check(name="refusal", score=0.1), Check(name="length", score=0.5)),
+    )
+    for _ in range(10):  # ten times 0.1 is not 1 in floats
+        metrics.record(
+            request(),
+            outcome(
+                attempt(verdict=poor, cost_nano_usd=100_000_000),
+                attempt(
+                    "strong", rung=1, error="upstream_timeout", billing="unknown", cost_nano_usd=3
+                ),
+                end=_refused("quality_refused"),
+            ),
+        )
+    late = Refusal(code="budget_exceeded", message="m", details={"scope": "user"})
+    metrics.record(request(), outcome(end=late))
+    seen = scraped(metrics)
+    assert seen["cascaded_rejected_total"] == {("refusal",): 10}
+    assert seen["cascaded_provider_errors_total"] == {("upstream_timeout", "p"): 10}
+    assert seen["cascaded_limited_total"] == {("budget_exceeded", "user"): 1}
+    assert seen["cascaded_cost_usd_total"]["billed", "cheap"] == 1.0
+    assert seen["cascaded_cost_usd_total"]["unknown", "strong"] == 3e-8
 
 
 def test_figures_that_are_read_when_they_are_looked_at() -> None:
