@@ -20,7 +20,6 @@ from cascaded.config.schema import (
     Model,
     OpenAICompatible,
     Provider,
-    Upstream,
 )
 from cascaded.config.toml import Node
 from cascaded.types.tables import Tier
@@ -37,6 +36,11 @@ PROVIDER_BOUNDS = (
     ("backoff_s", "backoff_max_s"),
     ("breaker_pause_s", "breaker_max_pause_s"),
 )
+
+
+def bounds_of(provider: Provider) -> list[tuple[str, str]]:
+    """Those of settings that this kind of provider has."""
+    return [pair for pair in PROVIDER_BOUNDS if hasattr(provider, pair[0])]
 
 
 def complete(config: Config, document: Node, socket: str, state_dir: str | None) -> Config:
@@ -107,9 +111,7 @@ def _known(provider: Provider, name: str, document: Node) -> Provider:
 
 def _bounded(provider: Provider, name: str, document: Node) -> Provider:
     """Timeouts that are not set follow those that are."""
-    if not isinstance(provider, Upstream):
-        return provider
-    for lesser, greater in PROVIDER_BOUNDS:
+    for lesser, greater in bounds_of(provider):
         if not document.has(("providers", name, lesser)):
             least = min(getattr(provider, lesser), getattr(provider, greater))
             provider = _with(provider, **{lesser: least})

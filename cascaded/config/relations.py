@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from cascaded.config.defaults import PROVIDER_BOUNDS
+from cascaded.config.defaults import bounds_of
 from cascaded.config.kinds import AMOUNT
 from cascaded.config.limits import check_limits
 from cascaded.config.mistakes import KeyPath, Report, looks_secret, quoted_key, shown
@@ -20,8 +20,10 @@ from cascaded.config.schema import (
     Embedded,
     Hooks,
     Ladder,
+    LiteLLM,
     Model,
     OpenAICompatible,
+    Provider,
     Upstream,
 )
 from cascaded.config.secrets import is_literal, unreadable
@@ -77,6 +79,10 @@ class _Relations:
         for name, provider in self._config.providers.items():
             if isinstance(provider, Upstream):
                 self._check_upstream(("providers", name), provider)
+            for lesser, greater in bounds_of(provider):
+                self._check_order(("providers", name), provider, lesser, greater)
+            if isinstance(provider, LiteLLM):
+                self._check_litellm(("providers", name), provider)
         self._check_hooks(self._config.hooks)
         for name, model in self._config.models.items():
             self._check_model(("models", name), model)
@@ -158,14 +164,22 @@ class _Relations:
                 )
             elif name.lower() == "authorization" and provider.keys:
                 self._report.add(at, "api_key sets this header already", "one of the two")
-        for lesser, greater in PROVIDER_BOUNDS:
-            self._check_order(path, provider, lesser, greater)
         if provider.ca_file:
             data = self._check_file((*path, "ca_file"), provider.ca_file)
             if data is not None and b"-----BEGIN" not in data:
                 self._report.add(
                     (*path, "ca_file"), "it holds no certificate", "a file of certificates in PEM"
                 )
+
+    def _check_litellm(self, path: KeyPath, provider: LiteLLM) -> None:
+        for table in ("environment", "options"):
+            for name, value in getattr(provider, table).items():
+                if is_literal(value) and _is_sensitive(name, value.reveal()):
+                    self._report.add(
+                        (*path, table, name),
+                        "a secret may not stand in the file",
+                        '"env:NAME" or another reference',
+                    )
 
     def _check_base_url(self, path: KeyPath, provider: Upstream) -> None:
         text = provider.base_url
@@ -222,7 +236,7 @@ class _Relations:
         elif provider.uds:
             self._report.add(path, "a Unix socket is not reached by proxy", "proxy or uds")
 
-    def _check_order(self, path: KeyPath, provider: Upstream, lesser: str, greater: str) -> None:
+    def _check_order(self, path: KeyPath, provider: Provider, lesser: str, greater: str) -> None:
         low, high = getattr(provider, lesser), getattr(provider, greater)
         if low > high:
             at = (*path, lesser)

@@ -141,6 +141,20 @@ HeaderName = Annotated[
         extra=says("the name of an HTTP header, such as x-team"),
     ),
 ]
+VariableName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,127}\Z",
+        extra=says("the name of an environment variable, such as AWS_REGION_NAME"),
+    ),
+]
+OptionName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?!model\Z|messages\Z|stream|timeout\Z|num_retries\Z|max_retries\Z)[a-z][a-z0-9_]{0,63}\Z",
+        extra=says("the name of an argument of LiteLLM's completion that is not the call's own"),
+    ),
+]
 OctalMode = Annotated[
     str, Meta(pattern=r"\A0?[0-7]{3}\Z", extra=says('an octal mode in quotes, such as "0660"'))
 ]
@@ -260,31 +274,9 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     """Where the lines go. By default to standard error."""
 
 
-class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
-    """An upstream over HTTP."""
+class Remote(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Somebody who answers and may fail, and what that costs."""
 
-    base_url: Url
-    """Where its API begins, such as `https://api.openai.com/v1`."""
-    uds: SocketPath | None = None
-    """Dial this Unix socket instead of the URL's host."""
-    api_key: Secret | None = None
-    """The key of our own: `Authorization: Bearer` to most, `x-api-key` to Anthropic."""
-    api_keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_KEYS)] = ()
-    """Several keys instead of one, used in turn. One that is refused (401) or used up (429) rests,
-    as long as `retry-after` says, and the next is tried."""
-    requests_per_second: Annotated[float, Meta(ge=0.001, le=100_000)] | None = None
-    """Calls to it in a second, at even distances; more of them wait, at most as long as an answer
-    may take. By default there is no such limit."""
-    headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
-        msgspec.field(default_factory=nothing)
-    )
-    """Further headers of every call. Values are texts or references to secrets."""
-    ca_file: Path | None = None
-    """PEM file of the authorities to trust instead of the system's."""
-    proxy: LiteralOrSecret | None = None
-    """HTTP proxy, such as `http://proxy:3128`; with a password it must be a secret reference."""
-    connect_timeout_s: Seconds = 5.0
-    """Longest wait for a connection."""
     first_token_timeout_s: Seconds = 60.0
     """Longest wait for the first token of a stream."""
     idle_timeout_s: Seconds = 60.0
@@ -309,8 +301,6 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """Longest that this becomes."""
     max_response_bytes: Annotated[int, Meta(ge=KIB, le=1024 * MIB)] = 32 * MIB
     """Longest answer; a longer one is a fault of the provider."""
-    forward_caller_key: bool = False
-    """Whether the key that came with a call is passed on to it."""
     bills_on_5xx: bool = False
     """Whether an answer of 5xx may have been billed."""
     cancel_stops_billing: bool = False
@@ -319,6 +309,35 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     region: Name | None = None
     """Where it keeps data, such as `eu` or `eu-west-1`. Organisations whose data must stay
     somewhere use only providers that say so."""
+
+
+class Upstream(Remote, frozen=True, kw_only=True):
+    """An upstream over HTTP."""
+
+    base_url: Url
+    """Where its API begins, such as `https://api.openai.com/v1`."""
+    uds: SocketPath | None = None
+    """Dial this Unix socket instead of the URL's host."""
+    api_key: Secret | None = None
+    """The key of our own: `Authorization: Bearer` to most, `x-api-key` to Anthropic."""
+    api_keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_KEYS)] = ()
+    """Several keys instead of one, used in turn. One that is refused (401) or used up (429) rests,
+    as long as `retry-after` says, and the next is tried."""
+    requests_per_second: Annotated[float, Meta(ge=0.001, le=100_000)] | None = None
+    """Calls to it in a second, at even distances; more of them wait, at most as long as an answer
+    may take. By default there is no such limit."""
+    headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
+        msgspec.field(default_factory=nothing)
+    )
+    """Further headers of every call. Values are texts or references to secrets."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust instead of the system's."""
+    proxy: LiteralOrSecret | None = None
+    """HTTP proxy, such as `http://proxy:3128`; with a password it must be a secret reference."""
+    connect_timeout_s: Seconds = 5.0
+    """Longest wait for a connection."""
+    forward_caller_key: bool = False
+    """Whether the key that came with a call is passed on to it."""
 
     @property
     def keys(self) -> tuple[Secret, ...]:
@@ -372,7 +391,22 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     """Tokens of context to make room for. By default 8,192."""
 
 
-Provider = OpenAICompatible | Anthropic | Embedded
+class LiteLLM(Remote, frozen=True, kw_only=True, tag="litellm"):
+    """Whatever LiteLLM reaches, through a process of its own; needs the extra `litellm`. Its
+    models' `upstream_name` is LiteLLM's, such as `bedrock/anthropic.claude-sonnet-4`."""
+
+    environment: Annotated[Mapping[VariableName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
+        msgspec.field(default_factory=nothing)
+    )
+    """Variables for that process alone, such as keys: texts or references to secrets. It has none
+    of the daemon's that look like secrets."""
+    options: Annotated[Mapping[OptionName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
+        msgspec.field(default_factory=nothing)
+    )
+    """Further arguments of each of its calls, such as `api_base`."""
+
+
+Provider = OpenAICompatible | Anthropic | Embedded | LiteLLM
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

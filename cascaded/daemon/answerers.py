@@ -24,6 +24,7 @@ from cascaded.providers.embedded.provider import (
     EmbeddedModel,
     EmbeddedProvider,
 )
+from cascaded.providers.litellm.provider import LiteLLMProvider
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible, OpenAISpeech
 from cascaded.types.secret import Secret
 from cascaded.types.times import NS_PER_S
@@ -68,6 +69,12 @@ def make_answerers(
                 made_of: tuple[object, ...] = (settings, _trusted(name, settings))
                 thresholds = _thresholds(settings)
                 make = partial(_upstream, name, settings, clock)
+            case schema.LiteLLM():
+                made_of = (settings,)
+                thresholds = _thresholds(settings)
+                place = Path(config.server.socket + ".d")
+                stem = f"litellm-{list(config.providers).index(name)}-{number}"
+                make = partial(_litellm, name, settings, place / stem, clock)
             case schema.Embedded():
                 made_of = (settings, wanted)
                 thresholds = NEVER  # its supervisor sees to it
@@ -83,7 +90,7 @@ def make_answerers(
     return answerers
 
 
-def _thresholds(settings: schema.Upstream) -> Thresholds:
+def _thresholds(settings: schema.Remote) -> Thresholds:
     return Thresholds(
         failures=settings.breaker_failures,
         open_ns=int(settings.breaker_pause_s * NS_PER_S),
@@ -153,6 +160,37 @@ def _embedded(
         raise StartError(f"providers.{name}: {error}") from None
 
 
+def _litellm(name: str, settings: schema.LiteLLM, stem: Path, clock: Clock) -> Provider:
+    """Whatever LiteLLM reaches, with its socket and log beside the daemon's own socket."""
+
+    def connect(uds: str, key: Secret) -> Provider:
+        endpoint = Endpoint(
+            base_url="http://litellm/v1",
+            uds=uds,
+            api_key=key,
+            first_token_timeout_s=settings.first_token_timeout_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            total_timeout_s=settings.total_timeout_s,
+            max_connections=settings.max_connections,
+            max_response_bytes=settings.max_response_bytes,
+        )
+        return OpenAICompatible(name, endpoint, _traits(settings), clock)
+
+    try:
+        return LiteLLMProvider(
+            name,
+            _traits(settings),
+            environment=settings.environment,
+            options=settings.options,
+            timeout_s=settings.total_timeout_s,
+            stem=stem,
+            connect=connect,
+            clock=clock,
+        )
+    except ValueError as error:
+        raise StartError(f"providers.{name}: {error}") from None
+
+
 def _upstream(
     name: str, settings: schema.OpenAICompatible | schema.Anthropic, clock: Clock
 ) -> Provider:
@@ -191,12 +229,12 @@ def _endpoint(settings: schema.Upstream, headers: Mapping[str, str]) -> Endpoint
     )
 
 
-def _traits(settings: schema.Upstream) -> ProviderTraits:
+def _traits(settings: schema.Remote) -> ProviderTraits:
     return ProviderTraits(
         max_retries=settings.max_retries,
         backoff_s=settings.backoff_s,
         backoff_max_s=settings.backoff_max_s,
-        forward_caller_key=settings.forward_caller_key,
+        forward_caller_key=isinstance(settings, schema.Upstream) and settings.forward_caller_key,
         bills_on_5xx=settings.bills_on_5xx,
         cancel_stops_billing=settings.cancel_stops_billing,
     )

@@ -77,7 +77,7 @@ def recollection(config: Config, cache: ExactCache, flights: Flights, clock: Clo
 
 def _upstreams(providers: Mapping[str, schema.Provider]) -> dict[str, Upstream]:
     """By name: what of each can change its answers."""
-    places = ("base_url", "uds", "organization", "project")
+    places = ("base_url", "uds", "organization", "project", "options", "environment")
     return {
         name: Upstream(
             place=repr([type(settings).__name__, *(getattr(settings, at, None) for at in places)]),

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cascaded.providers.children import life
 from cascaded.providers.embedded import child
 
 PARENT_PID = 4711
@@ -76,13 +77,13 @@ def test_a_runtime_that_listens_elsewhere_is_refused(
 def test_the_log_starts_over_when_it_is_too_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "LOG_BYTES_MAX", 10)
+    monkeypatch.setattr(life, "LOG_BYTES_MAX", 10)
     with (tmp_path / "log").open("ab", buffering=0) as log:
         log.write(b"0123456789")
-        child.bound_log(log.fileno())
+        life.bound_log(log.fileno())
         assert (tmp_path / "log").read_bytes() == b"0123456789"
         log.write(b"x")
-        child.bound_log(log.fileno())
+        life.bound_log(log.fileno())
         log.write(b"new")
     assert (tmp_path / "log").read_bytes() == b"new"
 
@@ -92,12 +93,12 @@ def prctl(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     calls: list[tuple[int, int]] = []
     library = SimpleNamespace(prctl=lambda *words: calls.append(words))
     monkeypatch.setattr(ctypes, "CDLL", lambda _: library)
-    monkeypatch.setattr(child, "_OOM_FIRST", Path("/proc/self/oom_score_adj").read_text().strip())
+    monkeypatch.setattr(life, "_OOM_FIRST", Path("/proc/self/oom_score_adj").read_text().strip())
     return calls
 
 
 def test_it_asks_the_kernel_to_die_with_its_parent(prctl: list[tuple[int, int]]) -> None:
-    child.die_with_parent(os.getppid())
+    life.die_with_parent(os.getppid())
     assert prctl == [(1, signal.SIGKILL)]
 
 
@@ -107,7 +108,7 @@ def test_a_parent_that_died_first_is_noticed(
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
     monkeypatch.setattr(sys, "platform", "other")
-    child.die_with_parent(PARENT_PID)
+    life.die_with_parent(PARENT_PID)
     assert left == [0]
     assert prctl == []
 
@@ -125,9 +126,9 @@ def test_it_leaves_when_its_stdin_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         raise _Left(code)
 
     monkeypatch.setattr(select, "select", lambda *_: (next(answers), [], []))
-    monkeypatch.setattr(child, "bound_log", bounded.append)
+    monkeypatch.setattr(life, "bound_log", bounded.append)
     monkeypatch.setattr(os, "read", lambda *_: next(words))
     monkeypatch.setattr(os, "_exit", leave)
     with pytest.raises(_Left):
-        child.watch_parent()
+        life.watch_parent()
     assert bounded == [2, 2]

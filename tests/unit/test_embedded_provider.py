@@ -17,8 +17,8 @@ import pytest
 
 from cascaded.adapters.clock import SystemClock
 from cascaded.ports import Call, Provider
+from cascaded.providers.children.supervisor import Patience
 from cascaded.providers.embedded.provider import TRAITS, EmbeddedModel, EmbeddedProvider
-from cascaded.providers.embedded.supervisor import Patience
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
@@ -290,7 +290,7 @@ async def test_a_child_that_says_nonsense(bench: Bench, script: str, words: str)
 async def test_a_child_that_will_not_leave_is_killed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cascaded.providers.embedded.process.STOP_GRACE_S", 0.2)
+    monkeypatch.setattr("cascaded.providers.children.process.STOP_GRACE_S", 0.2)
     script = (
         "import os, signal, time; signal.signal(15, signal.SIG_IGN);"
         "print(os.getpid(), file=__import__('sys').stderr, flush=True);"

@@ -9,19 +9,20 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import secrets
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from cascaded.ports import Call, Clock, Provider, ProviderTraits
-from cascaded.providers.embedded import child, process
+from cascaded.providers.children.place import Place
+from cascaded.providers.children.supervisor import Part, Patience, Supervisor
+from cascaded.providers.embedded import child
 from cascaded.providers.embedded.child import RUNTIME, Settings
-from cascaded.providers.embedded.supervisor import Part, Patience, Supervisor
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
 from cascaded.types.secret import Secret
@@ -29,8 +30,6 @@ from cascaded.types.secret import Secret
 CHILD_COMMAND = (sys.executable, "-P", child.__file__)
 """By path and without the working directory on Python's path: it may be anybody's."""
 CONTEXT_TOKENS = 8_192
-SOCKET_PATH_BYTES_MAX = 107
-KEY_BYTES = 32
 CODE_BUSY = "upstream_overloaded"
 _TRUE = b"true"
 _ONE = msgspec.Raw(b"1")
@@ -93,7 +92,15 @@ class EmbeddedProvider:
         self.traits = TRAITS
         self._served = {
             upstream: _Served(
-                _Place(upstream, model, runtime_folder / f"{stem}-{index}", command, environ),
+                upstream,
+                model,
+                Place(
+                    runtime_folder / f"{stem}-{index}",
+                    command,
+                    environ,
+                    partial(_settings, upstream, model),
+                    f"embedded:{upstream}",
+                ),
                 connect,
                 clock,
                 patience or Patience(),
@@ -138,51 +145,17 @@ class EmbeddedProvider:
             served.place.tidy()
 
 
-class _Place:
-    """Where one child has its things, and how it is started."""
-
-    def __init__(
-        self,
-        name: str,
-        model: EmbeddedModel,
-        stem: Path,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-    ) -> None:
-        self.name = name
-        self.model = model
-        self.socket = stem.absolute().with_suffix(".sock")
-        self.log = stem.absolute().with_suffix(".log")
-        self.key = Secret("")
-        self._command = command
-        self._environ = environ
-        if len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES_MAX:
-            raise ValueError(
-                f"{self.socket} is too long for a Unix socket ({SOCKET_PATH_BYTES_MAX} bytes): "
-                "name a shorter runtime folder"
-            )
-
-    async def launch(self) -> process.Child:
-        """Start a child with a new key. Raises `OSError`."""
-        self.key = Secret(secrets.token_urlsafe(KEY_BYTES), source=f"embedded:{self.name}")
-        settings = Settings(
-            parent_pid=os.getpid(),
-            name=self.name,
-            weights=str(self.model.weights),
-            socket=str(self.socket),
-            api_key=self.key.reveal(),
-            context_tokens=self.model.context_tokens,
-            slots=self.model.slots,
-            threads=self.model.threads or max(1, _cores() - 1),
-        )
-        return await process.start(self._command, self._environ, settings, self.log)
-
-    def tidy(self) -> None:
-        """Remove the socket and the log, and the folder with the last of them."""
-        with contextlib.suppress(OSError):
-            self.socket.unlink(missing_ok=True)
-            self.log.unlink(missing_ok=True)
-            self.socket.parent.rmdir()
+def _settings(name: str, model: EmbeddedModel, socket: str, key: str) -> Settings:
+    return Settings(
+        parent_pid=os.getpid(),
+        name=name,
+        weights=str(model.weights),
+        socket=socket,
+        api_key=key,
+        context_tokens=model.context_tokens,
+        slots=model.slots,
+        threads=model.threads or max(1, _cores() - 1),
+    )
 
 
 class _Served:
@@ -190,19 +163,22 @@ class _Served:
 
     def __init__(
         self,
-        place: _Place,
+        name: str,
+        model: EmbeddedModel,
+        place: Place,
         connect: Connect,
         clock: Clock,
         patience: Patience,
         runtime_there: Callable[[], bool],
     ) -> None:
         self.place = place
-        self.model = place.model
+        self.model = model
+        self._name = name
         self._runtime_there = runtime_there
         self._slots = asyncio.Semaphore(self.model.slots)
         self._inside = 0
         part = Part(
-            title=f"embedded model '{place.name}' (log: {place.log})",
+            title=f"embedded model '{name}' (log: {place.log})",
             check=self._check,
             launch=place.launch,
             connect=lambda: connect(str(place.socket), place.key),
@@ -254,14 +230,14 @@ class _Served:
     def _busy(self, words: str) -> ProviderError:
         return ProviderError(
             CODE_BUSY,
-            f"embedded model '{self.place.name}' is busy: {words}",
+            f"embedded model '{self._name}' is busy: {words}",
             billing="not_billed",
             retry_after_s=1.0,
         )
 
     def _check(self) -> None:
         """Raises `ProviderError` for what no restart can mend."""
-        name = self.place.name
+        name = self._name
         if not self._runtime_there():
             raise _missing(f"'{name}' needs llama.cpp: `pip install 'cascaded[embedded]'`")
         if not self.model.weights.is_file():

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import msgspec
 
-from cascaded.providers.embedded.child import Greeting, Settings
+from cascaded.providers.children.life import Greeting
 
 STOP_GRACE_S = 2.0
 WORDS_BYTES_MAX = 600
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 """Variables of the daemon that native code which reads strangers' prompts has no use for."""
+_PACKAGE = str(Path(__file__).parents[3])
+"""Where this package was found: children find the same one."""
 
 
 class StartError(Exception):
@@ -74,10 +76,14 @@ class Child:
 
 
 async def start(
-    command: Sequence[str], environ: Mapping[str, str], settings: Settings, log: Path
+    command: Sequence[str],
+    environ: Mapping[str, str],
+    settings: msgspec.Struct,
+    socket: Path,
+    log: Path,
 ) -> Child:
     """Start a child and hand it its settings. Raises `OSError` when it cannot be started."""
-    said = _prepare(Path(settings.socket), log)
+    said = _prepare(socket, log)
     try:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -109,7 +115,8 @@ def _environ_for(environ: Mapping[str, str]) -> dict[str, str]:
     fall from 114 to 3 tokens/s (17 and more when they sleep).
     """
     kept = {name: value for name, value in environ.items() if not _SECRET.search(name)}
-    return {"OMP_WAIT_POLICY": "passive", **kept}
+    found = os.pathsep.join(filter(None, (kept.get("PYTHONPATH"), _PACKAGE)))
+    return {"OMP_WAIT_POLICY": "passive", **kept, "PYTHONPATH": found}
 
 
 def _prepare(socket: Path, log: Path) -> int:

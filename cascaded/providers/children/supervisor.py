@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from cascaded.ports import Clock, Provider
-from cascaded.providers.embedded.process import Child, StartError
+from cascaded.providers.children.process import Child, StartError
 from cascaded.types.errors import ProviderError
 from cascaded.types.times import NS_PER_S
 
