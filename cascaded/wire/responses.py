@@ -70,6 +70,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     store: bool | None = None
     previous_response_id: str | None = None
     background: bool | None = None
+    include: list[str] | None = None
     conversation: msgspec.Raw = ABSENT
     user: str | None = None
     safety_identifier: str | None = None
@@ -145,7 +146,7 @@ def upstream_responses(
         if ENCRYPTED not in asked:
             sent["include"] = _raw([*asked, ENCRYPTED])
     given = sent.get("input", ABSENT)
-    if OWN_THOUGHTS.encode() in bytes(given):
+    if bytes(given).startswith(b"[") and OWN_THOUGHTS.encode() in bytes(given):
         sent["input"] = _raw([item for item in _read_items.decode(given) if not _is_own(item)])
     return sent
 

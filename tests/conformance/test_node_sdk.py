@@ -55,6 +55,9 @@ def test_it_speaks_as_it_is(installed: Path, upstream: Upstream) -> None:
     assert told["plain"] == told["streamed"] == told["continued"] == GOOD
     assert (told["usage"]["prompt_tokens"], told["usage"]["cost"]) == (10, 0.000075)
     assert told["vectors"] == [[0.25, -0.5, 1.0]] * 2
+    assert told["response"] == told["words"] == told["helped"] == GOOD
+    assert told["last"] == "response.completed"
+    assert told["gone"] == {"name": "NotFoundError", "code": "not_found"}
     missing, absurd = told["failed"]["cascade/none"], told["failed"]["cheap"]
     assert (missing["name"], missing["code"]) == ("NotFoundError", "model_not_found")
     assert (absurd["name"], absurd["status"]) == ("BadRequestError", 400)

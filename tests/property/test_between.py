@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cascaded.types.event import Event
+from cascaded.types.recalled import Whole
 from cascaded.types.usage import Usage
 from cascaded.wire.anthropic import MessagesEar, parse_message
 from cascaded.wire.between.messages.answers import (
@@ -18,8 +20,10 @@ from cascaded.wire.between.messages.answers import (
 )
 from cascaded.wire.between.messages.from_chat import to_messages
 from cascaded.wire.between.messages.to_chat import to_chat
-from cascaded.wire.openai_chat import Collector, parse_event, parse_request
+from cascaded.wire.openai_chat import Collector, WireError, parse_event, parse_request
 from cascaded.wire.sse import SseReader
+from cascaded.wire.whole import messages
+from cascaded.wire.whole.forms import Gathered, replayed
 from tests.support.upstream import Says, events
 
 few = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
@@ -97,8 +101,8 @@ def plain(said: dict[str, msgspec.Raw]) -> dict[str, Any]:
 
 @few
 @given(conversations, members)
-def test_a_call_there_and_back(messages: list[Any], more: dict[str, Any]) -> None:
-    body = {"model": "m", "messages": messages, **more}
+def test_a_call_there_and_back(turns: list[Any], more: dict[str, Any]) -> None:
+    body = {"model": "m", "messages": turns, **more}
     said = to_chat(fields({**body, "max_tokens": 9}))
     assert (said.unsayable, said.unseen_tokens) == ((), 0)
     chat, _ = parse_request(msgspec.json.encode(said.fields))
@@ -299,3 +303,65 @@ def test_whatever_chunks_come_the_events_are_in_order(
         part for delta in said for part in (delta.get("content"), delta.get("refusal")) if part
     )
     assert "".join(one["text"] for one in made["content"] if one["type"] == "text") == text
+
+
+more_blocks = st.one_of(
+    blocks,
+    st.just(
+        [
+            {"type": "text", "text": "Paris", "citations": [{"type": "web", "url": "u"}]},
+            {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": "x"}},
+            {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"a": 1}]},
+        ]
+    ),
+)
+
+
+@few
+@given(more_blocks, stops, usages, st.integers(1, 4))
+def test_what_is_kept_is_said_again(
+    content: list[Any], stop: str, usage: dict[str, Any], chunks: int
+) -> None:
+    """A whole answer as a stream is that answer again; so is a stream that passed."""
+    told = message(content, stop, usage)
+    whole = Whole("messages", json.dumps(told).encode())
+    again, heard = Gathered(), Collector()
+    for event in replayed(whole, "chat", stream=True):
+        again.add(event)
+        heard.add(event)
+    made = again.whole()
+    assert made is not None
+    assert json.loads(made.raw) == told
+    [plainly] = replayed(whole, "chat", stream=False)
+    assert (heard.text, heard.finish_reason, heard.usage) == (
+        plainly.text,
+        plainly.finish_reason,
+        plainly.usage,
+    )
+    passed = Gathered()
+    for event in streamed(content, stop, usage, chunks):
+        passed.add(event)
+    kept = passed.whole()
+    assert kept is not None
+    assert json.loads(kept.raw)["stop_reason"] == stop
+    said = [block for block in json.loads(kept.raw)["content"] if block["type"] in MADE_WHOLE]
+    assert said == [block for block in content if block["type"] in MADE_WHOLE]
+
+
+MADE_WHOLE = ("text", "tool_use", "thinking", "redacted_thinking", "web_search_tool_result")
+
+
+def test_what_grows_in_an_unknown_way_is_not_kept() -> None:
+    gathering = messages.Gathered()
+    assert gathering.whole() is None
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "x"}}
+    gathering.add(json.dumps(start).encode())
+    for delta in ({"type": "of_tomorrow"}, {"type": "text_delta"}):
+        raw = {"type": "content_block_delta", "index": 0, "delta": delta}
+        with pytest.raises(WireError):
+            gathering.add(json.dumps(raw).encode())
+    piece = {"type": "input_json_delta", "partial_json": "{"}
+    gathering.add(json.dumps({**start, "type": "content_block_delta", "delta": piece}).encode())
+    ended = {"type": "message_delta", "delta": {"stop_reason": "tool_use"}}
+    gathering.add(json.dumps(ended).encode())
+    assert gathering.whole() is None, "its input is no JSON"

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from cascaded.config import examine
 from cascaded.config.presets import PROVIDER_PRESETS
@@ -118,6 +119,9 @@ def test_azure_is_called_its_own_way() -> None:
     assert speech.path(call("our own/4o")) == path
     assert speech.headers(call("d"), "k") == {"api-key": "k"}
     assert speech.headers(call("d"), None) == {}
+    asked = replace(call("d"), form="responses")
+    assert speech.path(asked) == "/openai/v1/responses"
+    assert OpenAISpeech().path(asked) == "/responses"
     assert OpenAISpeech().path(call("d")) == "/chat/completions"
     assert OpenAISpeech().headers(call("d"), "k") == {"Authorization": "Bearer k"}
 
@@ -132,3 +136,15 @@ def test_a_flavour_reads_whole_answers_and_chunks() -> None:
         for event in (speech.whole(call("m"), body), heard):
             assert event.usage is not None
             assert event.usage.output_tokens == output
+
+
+def test_how_a_model_is_asked() -> None:
+    """As its own setting says, else as that of its provider."""
+    said = (("", "chat"), ('api = "responses"\n', "responses"))
+    for provider, form in said:
+        for own, wanted in (("", form), *said[1:], ('api = "chat"\n', "chat")):
+            config = parse(
+                f'{HEAD}preset = "openai"\n{provider}[models."gpt-4o"]\nprovider = "up"\n{own}'
+            )
+            book = model_book(config, prices_today(config, FakeClock()))
+            assert book.models["gpt-4o"].form == wanted

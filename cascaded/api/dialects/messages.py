@@ -46,7 +46,7 @@ class Messages:
             fields=fields,
             headers=_passed(incoming.http),
             unsayable=said.unsayable,
-            unpriced=unpriced(asked, fields),
+            unpriced=(*unpriced(asked, fields), *said.elsewhere),
             unseen_tokens=said.unseen_tokens,
         )
         request = to_request(incoming, *parse_request(msgspec.json.encode(said.fields)))

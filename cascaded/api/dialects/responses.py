@@ -90,7 +90,7 @@ class Responses:
             form="responses",
             fields=fields,
             unsayable=said.unsayable,
-            unpriced=unpriced(asked, fields),
+            unpriced=(*unpriced(asked, fields), *said.elsewhere),
             unseen_tokens=said.unseen_tokens,
         )
         request = to_request(incoming, *parse_request(msgspec.json.encode(said.fields)))

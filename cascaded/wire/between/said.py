@@ -9,6 +9,7 @@ from cascaded.types.model import Form, Model
 from cascaded.wire.openai_chat import Fields
 
 JSON = dict[str, Any]
+REFERENCES = (b'"file_id"', b'"file_url"', b'"image_url"', b'"url"')
 THOUGHT = "reasoning_content"
 EFFORTS: Mapping[Form, str] = {
     "chat": "reasoning_effort",
@@ -27,7 +28,14 @@ class Said(NamedTuple):
     unsayable: tuple[str, ...]
     """Members and parts that chat completions cannot say."""
     unseen_tokens: int
-    """A bound on the tokens of what was left out."""
+    """A bound on the tokens of what was left out, but for what is `elsewhere`."""
+    elsewhere: tuple[str, ...] = ()
+    """What of it refers to something whose length nobody here knows."""
+
+
+def refers(part: bytes) -> bool:
+    """Whether a part that was left out, as JSON, shows a picture or names something elsewhere."""
+    return any(name in part for name in REFERENCES)
 
 
 def raw_members(members: Mapping[str, object]) -> Fields:

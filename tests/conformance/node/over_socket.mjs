@@ -38,6 +38,21 @@ for (const model of ["cascade/none", "cheap"]) {
     failed[model] = { name, status: error.status, code: error.code, id: error.requestID };
   }
 }
+const input = "What is the capital of France?";
+const kept = await client.responses.create({ model: "strong", input, store: true });
+const next = { model: "strong", input: "Sure?", previous_response_id: kept.id, stream: true };
+const events = [];
+for await (const event of await client.responses.create(next)) events.push(event);
+const stream = client.responses.stream({ model: "strong", input });
+const helped = await stream.finalResponse();
+await client.responses.delete(kept.id);
+let gone;
+try {
+  await client.responses.retrieve(kept.id);
+} catch (error) {
+  gone = { name: error.constructor.name, code: error.code };
+}
+
 const models = [];
 for await (const model of client.models.list()) models.push(model.id);
 
@@ -48,6 +63,11 @@ console.log(
     usage: chunks.at(-1).usage,
     vectors: vectors.data.map((one) => one.embedding),
     continued: continued.choices[0].text,
+    response: kept.output_text,
+    words: events.map((event) => (event.type === "response.output_text.delta" ? event.delta : "")).join(""),
+    last: events.at(-1).type,
+    helped: helped.output_text,
+    gone,
     failed,
     models,
     one: (await client.models.retrieve("auto")).id,

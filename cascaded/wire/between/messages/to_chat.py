@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cascaded.wire.anthropic import CLIENT_TOOLS, TOKENS_PER_CLIENT_TOOL
-from cascaded.wire.between.said import Said, raw_members
+from cascaded.wire.between.said import Said, raw_members, refers
 from cascaded.wire.openai_chat import WireError, is_absent
 
 JSON = dict[str, Any]
@@ -43,6 +43,7 @@ class _Sayer:
     def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
         self._fields = fields
         self._unsayable: list[str] = []
+        self._elsewhere: list[str] = []
         self._unseen = 0
         self._sent: JSON = {}
 
@@ -56,15 +57,20 @@ class _Sayer:
                 self._unsayable.append(name)
         self._tools()
         self._settings()
-        return Said(raw_members(self._sent), tuple(self._unsayable), self._unseen)
+        return Said(
+            raw_members(self._sent), tuple(self._unsayable), self._unseen, tuple(self._elsewhere)
+        )
 
     def _get(self, name: str) -> Any:
         raw = self._fields.get(name)
         return None if raw is None else msgspec.json.decode(raw)
 
     def _cannot(self, what: str, block: object) -> None:
+        said = msgspec.json.encode(block)
         self._unsayable.append(what)
-        self._unseen += len(msgspec.json.encode(block))
+        self._unseen += len(said)
+        if refers(said):
+            self._elsewhere.append(what)
 
     # --- the conversation
 

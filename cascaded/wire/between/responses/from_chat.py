@@ -128,7 +128,10 @@ def _part(part: JSON, at: str) -> JSON:
 def _assistant(message: JSON, at: str) -> Iterator[JSON]:
     known = ("role", "content", "tool_calls", "refusal", "annotations", REASONING_ITEMS)
     _refuse_members(message, at, (*known, *_THOUGHTS))
-    yield from message.get(REASONING_ITEMS) or ()
+    for number, item in enumerate(message.get(REASONING_ITEMS) or ()):
+        if item["type"] != "reasoning":
+            raise _cannot(f"{at}.{REASONING_ITEMS}[{number}] ({item['type']})")
+        yield item
     parts = list(_spoken(message, at))
     if parts:
         yield {"type": "message", "role": "assistant", "content": parts}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import Said, raw_members
+from cascaded.wire.between.said import Said, raw_members, refers
 from cascaded.wire.openai_chat import WireError, is_absent
 from cascaded.wire.responses import LOGPROBS
 
@@ -46,6 +46,7 @@ class _Sayer:
     def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
         self._fields = fields
         self._unsayable: list[str] = []
+        self._elsewhere: list[str] = []
         self._unseen = 0
         self._sent: JSON = {}
         self._messages: list[JSON] = []
@@ -68,15 +69,20 @@ class _Sayer:
                 self._unsayable.append(name)
         self._tools()
         self._settings()
-        return Said(raw_members(self._sent), tuple(self._unsayable), self._unseen)
+        return Said(
+            raw_members(self._sent), tuple(self._unsayable), self._unseen, tuple(self._elsewhere)
+        )
 
     def _get(self, name: str) -> Any:
         raw = self._fields.get(name)
         return None if raw is None else msgspec.json.decode(raw)
 
     def _cannot(self, what: str, part: object) -> None:
+        said = msgspec.json.encode(part)
         self._unsayable.append(what)
-        self._unseen += len(msgspec.json.encode(part))
+        self._unseen += len(said)
+        if refers(said):
+            self._elsewhere.append(what)
 
     # --- the conversation
 
@@ -165,9 +171,8 @@ class _Sayer:
             self._end_turn()
         sealed = item.get("encrypted_content") or ""
         if sealed.startswith(THOUGHTS):
-            block = base64.b64decode(sealed.removeprefix(THOUGHTS), validate=True)
             blocks = self._open().setdefault("thinking_blocks", [])
-            blocks.append(msgspec.json.decode(block))
+            blocks.append(_unsealed(sealed.removeprefix(THOUGHTS)))
         elif sealed:
             self._unseen += len(sealed)
         elif texts := [part["text"] for part in item.get("content") or item.get("summary") or ()]:
@@ -242,6 +247,14 @@ class _Sayer:
             sent["response_format"] = {"type": "json_schema", "json_schema": schema}
         elif form["type"] != "text":
             sent["response_format"] = form
+
+
+def _unsealed(sealed: str) -> JSON:
+    """A block that Anthropic has signed; whoever wrote another one in its place is told."""
+    block: JSON = msgspec.json.decode(base64.b64decode(sealed, validate=True))
+    if block["type"] not in ("thinking", "redacted_thinking"):
+        raise WireError("encrypted_content holds no thought that was given here", "input")
+    return block
 
 
 def _tool(tool: JSON) -> JSON:
