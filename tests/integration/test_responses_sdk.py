@@ -2,7 +2,9 @@
 of every form."""
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -10,6 +12,8 @@ import openai
 import pytest
 from pydantic import BaseModel
 
+from cascaded.adapters.lmdb_store import LmdbStore
+from cascaded.types.errors import StoreFullError
 from tests.integration.test_anthropic_sdk import BOTH, KEY
 from tests.support.daemon import Daemon, daemon_with
 from tests.support.upstream import Fails, Resets, Says, SaysError, Upstream
@@ -517,3 +521,114 @@ def test_over_tcp(daemon: Daemon, upstream: Upstream) -> None:
     with httpx2.Client() as http:
         sdk = openai.OpenAI(api_key=KEY, base_url=f"http://{address}/v1", http_client=http)
         assert ask(sdk, "strong").output_text == GOOD
+
+
+KEEPING = (
+    THREE.replace(
+        "[models.opus]",
+        '[models.safe]\nprovider = "fake"\nupstream_name = "strong"\nfallback = ["opus"]\n'
+        'input_usd_per_mtok = "1"\noutput_usd_per_mtok = "1"\n\n[models.opus]',
+        1,
+    )
+    + "[responses]\n"
+)
+
+
+class TestSettings:
+    """What the operator says of keeping."""
+
+    def test_never(self, upstream: Upstream) -> None:
+        text = KEEPING + 'keep = "never"\n'
+        with daemon_with(text, url=upstream.url, APP_KEY=KEY) as daemon:
+            with pytest.raises(openai.BadRequestError) as refused:
+                ask(daemon.sdk(), "strong", store=True)
+            assert refused.value.param == "store"
+            assert ask(daemon.sdk(), "strong", store=False).output_text
+            assert not (daemon.folder / "state" / "responses").exists()
+
+    def test_always_over_a_restart_and_a_reload(self, upstream: Upstream, tmp_path: Path) -> None:
+        upstream.on("strong", Says(GOOD))
+        text = KEEPING.replace("{folder}/state", f"{tmp_path}/state") + 'keep = "always"\n'
+        with daemon_with(text, url=upstream.url, APP_KEY=KEY) as daemon:
+            made = ask(daemon.sdk(), "strong")
+            assert not ask(daemon.sdk(), "strong", store=False).store
+        with daemon_with(text, url=upstream.url, APP_KEY=KEY) as daemon:
+            assert daemon.sdk().responses.retrieve(made.id) == made
+            daemon.toml = daemon.toml.replace('"always"', '"asked"\nttl_s = 1')
+            assert daemon.reload().status_code == 200
+            assert not ask(daemon.sdk(), "strong").store
+            time.sleep(1)
+            with pytest.raises(openai.NotFoundError):
+                daemon.sdk().responses.retrieve(made.id)
+            daemon.toml += "max_bytes = 1048576\n"
+            assert "responses.max_bytes" in daemon.reload().text, "it holds until a restart"
+
+    @pytest.mark.parametrize("model", ["strong", "mini"])
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_what_is_too_long_is_given_and_says_so(
+        self, upstream: Upstream, model: str, stream: bool
+    ) -> None:
+        upstream.on(ROUTES[model], Says("long " * 500))
+        text = KEEPING + "max_entry_bytes = 2048\n"
+        with daemon_with(text, url=upstream.url, APP_KEY=KEY) as daemon:
+            sdk = daemon.sdk()
+            if stream:
+                made = streamed(sdk, model, store=True)[-1].response
+            else:
+                made = ask(sdk, model, store=True)
+            assert made.output_text == "long " * 500
+            assert made.store is False
+            with pytest.raises(openai.NotFoundError):
+                sdk.responses.retrieve(made.id)
+
+    def test_a_disk_that_says_no(self, upstream: Upstream, monkeypatch: Any) -> None:
+        upstream.on("strong", Says(GOOD))
+        with daemon_with(KEEPING, url=upstream.url, APP_KEY=KEY) as daemon:
+            sdk = daemon.sdk()
+            made = ask(sdk, "strong", store=True)
+
+            def refuse(*_: object, **__: object) -> None:
+                raise StoreFullError("the disk is full")
+
+            for name in ("put_many", "get_many", "scan"):
+                monkeypatch.setattr(LmdbStore, name, refuse)
+            given = ask(sdk, "strong", store=True)
+            assert (given.output_text, given.store) == (GOOD, False)
+            for call in (
+                sdk.responses.retrieve,
+                sdk.responses.delete,
+                sdk.responses.input_items.list,
+            ):
+                with pytest.raises(openai.InternalServerError, match="full"):
+                    call(made.id)
+            with pytest.raises(openai.InternalServerError, match="full"):
+                ask(sdk, "strong", previous_response_id=made.id)
+            monkeypatch.undo()
+            assert sdk.responses.retrieve(made.id) == made
+            assert '"fault"' in daemon.log_lines()
+
+    def test_somebody_who_may_not_is_told(self, upstream: Upstream) -> None:
+        with daemon_with(KEEPING, url=upstream.url, APP_KEY=KEY) as daemon, daemon.http() as http:
+            assert http.get("/responses/resp_x", params={"stream": "true"}).status_code == 400
+            wrong = {"X-User-ID": "x", "X-User-Tier": "no-such-tier"}
+            for answer in (
+                http.get("/responses/resp_x", headers=wrong),
+                http.delete("/responses/resp_x", headers=wrong),
+                http.get("/responses/resp_x/input_items", headers=wrong),
+                http.post("/responses/resp_x/cancel", headers=wrong),
+                http.post(
+                    "/responses",
+                    headers=wrong,
+                    json={"model": "strong", "input": "x", "store": True},
+                ),
+            ):
+                assert answer.status_code in (400, 403, 404)
+
+    def test_a_fallback_that_cannot_be_asked_is_left_out(self, upstream: Upstream) -> None:
+        upstream.on("strong", Fails(500))
+        with daemon_with(KEEPING, url=upstream.url, APP_KEY=KEY) as daemon:
+            upstream.on(OPUS, Says(GOOD))
+            assert ask(daemon.sdk(), "safe").output_text == GOOD
+            with pytest.raises(openai.InternalServerError):
+                ask(daemon.sdk(), "safe", temperature=1.5)
+        assert len(upstream.calls(OPUS)) == 1
