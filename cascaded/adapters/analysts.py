@@ -18,6 +18,7 @@ import msgspec
 from cascaded.ports import Report
 from cascaded.types.errors import AnalystError, BusyError
 
+ROOT = Path(__file__).parents[2]
 PIECE_BYTES = 256 * 1024
 STOP_GRACE_S = 2.0
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
@@ -105,4 +106,7 @@ async def _pieces(process: asyncio.subprocess.Process) -> AsyncIterator[bytes]:
 
 
 def _environ(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: environ[name] for name in PASSED_ON if name in environ}
+    """What it needs of the environment; and that it finds this very package, wherever it is."""
+    kept = {name: environ[name] for name in PASSED_ON if name in environ}
+    found = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    return {**kept, "PYTHONPATH": os.pathsep.join(found)}

@@ -5,16 +5,27 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
 from cascaded.api.records import FLUSHED_WITHIN_S, Usage
-from cascaded.ports import Clock, Report
+from cascaded.ports import Clock, Ledger, Report
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import AnalystError, BusyError, StoreError
-from cascaded.types.insight import ExportFormat, Question
-from cascaded.wire.insight import read_export
+from cascaded.types.insight import ExportFormat, Period, Question, Subject
+from cascaded.types.limits import CounterStatus, Scope
+from cascaded.types.overrides import GLOBAL_ID
+from cascaded.wire.insight import (
+    read_advice,
+    read_anomalies,
+    read_breakdown,
+    read_export,
+    read_forecast,
+    read_subject,
+)
 
+ANSWERED_WITHIN_S = 120.0
 STALLED_S = 60.0
 """How long a caller may take for the next piece of an export."""
 BUSY_RETRY_S = 5
@@ -37,6 +48,7 @@ class Insight:
         self,
         *,
         ask: Ask,
+        ledger: Ledger,
         usage: Usage,
         hand_on: Callable[[], None],
         clock: Clock,
@@ -44,6 +56,7 @@ class Insight:
     ) -> None:
         """`hand_on` tells the usage log of the calls that have ended up to now."""
         self._ask = ask
+        self._ledger = ledger
         self._usage = usage
         self._hand_on = hand_on
         self._clock = clock
@@ -58,6 +71,69 @@ class Insight:
                 return await self._stream(incoming, report, MEDIA[question.format])
         except (AnalystError, BusyError) as error:
             return _unanswered(incoming, error)
+
+    async def forecast(self, incoming: Incoming) -> web.Response:
+        """`GET /forecast?period=…`: what will have been spent at the period's end."""
+        subject = self._subject(incoming)
+        question, limited = read_forecast(incoming.http.query, subject, self._clock.wall_ns())
+        if not limited:
+            budget = self._budget(subject, question.period)
+            if budget is not None:
+                zone = question.zone if "zone" in incoming.http.query else budget.zone
+                question = replace(question, limit_nano_usd=budget.limit, zone=zone)
+        return await self._answered(incoming, question)
+
+    async def anomalies(self, incoming: Incoming) -> web.Response:
+        """`GET /anomalies?sensitivity=…`: days or hours that were out of the ordinary."""
+        subject = self._subject(incoming)
+        asked = read_anomalies(incoming.http.query, subject, self._clock.wall_ns())
+        return await self._answered(incoming, asked)
+
+    async def recommendations(self, incoming: Incoming) -> web.Response:
+        """`GET /recommendations`: what would cost less, with the money at stake."""
+        subject = self._subject(incoming)
+        question = read_advice(incoming.http.query, subject, self._clock.wall_ns())
+        budget = self._budget(subject, "month")
+        if budget is not None:
+            question = replace(question, limit_nano_usd=budget.limit)
+        return await self._answered(incoming, question)
+
+    async def breakdown(self, incoming: Incoming) -> web.Response:
+        """`GET /breakdown?by=…`: what was spent, by user, model, day …: of oneself, for
+        administrators of whom they name."""
+        question = read_breakdown(incoming.http.query)
+        if not incoming.principal.admin:
+            own = replace(question.filter, user_id=incoming.principal.user_id)
+            question = replace(question, filter=own)
+        return await self._answered(incoming, question)
+
+    def _subject(self, incoming: Incoming) -> Subject:
+        """Whose spend is asked after: others' and everybody's are for administrators."""
+        principal = incoming.principal
+        own = None if principal.admin else principal.user_id
+        return read_subject(incoming.http.query, own)
+
+    def _budget(self, subject: Subject, period: Period) -> CounterStatus | None:
+        """The tightest budget of a subject for such a period."""
+        scope, id = _scope(subject)
+        if scope is None:
+            return None
+        counters = self._ledger.counters(scope, id)
+        limited = [one for one in counters if one.window == period and one.limit is not None]
+        return min(limited, key=lambda one: one.limit or 0, default=None)
+
+    async def _answered(self, incoming: Incoming, question: Question) -> web.Response:
+        """The answer, whole."""
+        await self._settled()
+        try:
+            async with asyncio.timeout(ANSWERED_WITHIN_S), self._ask(question) as report:
+                body = b"".join([piece async for piece in report.pieces])
+        except (AnalystError, BusyError) as error:
+            return _unanswered(incoming, error)
+        except TimeoutError:
+            late = f"it took longer than {ANSWERED_WITHIN_S:g} s"
+            return _unanswered(incoming, AnalystError(late))
+        return web.Response(body=body, content_type="application/json")
 
     async def _settled(self) -> None:
         """Who asks after a call wants to see it. A disk that takes no more is not waited for."""
@@ -99,3 +175,12 @@ def _unanswered(incoming: Incoming, error: AnalystError | BusyError) -> web.Resp
         return error_response(busy, incoming.request_id)
     refusal = Refusal(code="records_unavailable", message=f"The usage log was not read: {error}")
     return error_response(refusal, incoming.request_id)
+
+
+def _scope(subject: Subject) -> tuple[Scope | None, str | None]:
+    """Of the budget that a subject's spend is charged to; models have none."""
+    if subject.model is not None:
+        return None, None
+    if subject.feature is not None:
+        return ("tag", subject.feature) if subject.id is None else (None, None)
+    return ("global", GLOBAL_ID) if subject.id is None else (subject.owner, subject.id)

@@ -156,4 +156,6 @@ def _told(schema: Any) -> Any:
         return [_told(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    return _TOLD_MONEY if schema == _MONEY else {key: _told(one) for key, one in schema.items()}
+    if {key: one for key, one in schema.items() if key != "default"} == _MONEY:
+        return _TOLD_MONEY
+    return {key: _told(one) for key, one in schema.items()}

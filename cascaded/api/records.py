@@ -1,20 +1,24 @@
 """The routes that tell what was: `/summary` and `/audit`."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
 from aiohttp import web
+from msgspec.structs import asdict
 
+from cascaded.api.changes import put_on_record
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.errors import error_response
 from cascaded.api.replies import json_response
-from cascaded.ports import Clock, Offload
+from cascaded.ports import Audit, Clock, Ledger, Offload
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
-from cascaded.types.records import AuditPage, UsageSummary
+from cascaded.types.records import AuditPage, Imported, Owner, UsageRecord, UsageSummary
+from cascaded.wire.insight import read_import, read_owner
 from cascaded.wire.records import PAGE, audit_row, page_limit, summary_row
 
 FLUSHED_WITHIN_S = 1.0
@@ -23,12 +27,16 @@ FLUSHED_WITHIN_S = 1.0
 class Usage(Protocol):
     """Who remembers finished requests."""
 
-    def summary(self, user_id: str | None, now_ns: int) -> UsageSummary:
+    def summary(self, id: str | None, now_ns: int, *, owner: Owner = "user") -> UsageSummary:
         """Today, this week, this month. Reads the disk. Raises `StoreError`."""
         ...
 
     def flushed(self) -> "Future[None]":
         """Done when everything told before can be read."""
+        ...
+
+    def bring_in(self, records: Sequence[UsageRecord]) -> Imported:
+        """Append history, once. Writes the disk. Raises `StoreError`."""
         ...
 
 
@@ -53,28 +61,49 @@ class Records:
         self,
         *,
         usage: Usage,
+        ledger: Ledger,
         trail: Trail,
         hand_on: Callable[[], None],
         clock: Clock,
+        audit: Audit,
         offload: Offload,
+        upkeep: Offload,
     ) -> None:
-        """`hand_on` tells the usage log of the calls that have ended up to now."""
+        """`hand_on` tells the usage log of the calls that have ended up to now; `upkeep` is for
+        what takes longer than a look."""
         self._usage = usage
+        self._ledger = ledger
         self._hand_on = hand_on
         self._trail = trail
         self._clock = clock
+        self._audit = audit
         self._offload = offload
+        self._upkeep = upkeep
 
     async def summary(self, incoming: Incoming) -> web.Response:
-        """`GET /summary?user_id=…`: what a user spent. Others' and everybody's (no `user_id`)
+        """`GET /summary?user_id=…`: what an owner spent. Others' and everybody's (nobody named)
         are for administrators."""
-        user_id = incoming.http.query.get("user_id")
-        if not incoming.principal.admin:
-            user_id = incoming.principal.user_id
+        principal, query = incoming.principal, incoming.http.query
+        owner, id = read_owner(query, None if principal.admin else principal.user_id)
         now_ns = self._clock.wall_ns()
         self._hand_on()
-        read = partial(self._usage.summary, user_id, now_ns)
-        return await self._told(incoming, self._usage, read, summary_row)
+        read = partial(self._usage.summary, id, now_ns, owner=owner)
+        budgets = [] if id is None else self._ledger.counters(owner, id)
+        shape = partial(summary_row, budgets=budgets)
+        return await self._told(incoming, self._usage, read, shape)
+
+    async def bring_in(self, incoming: Incoming) -> web.Response:
+        """`POST /import`: history of another log."""
+        records = read_import(incoming.body)
+        try:
+            done = await asyncio.shield(self._upkeep(partial(self._usage.bring_in, records)))
+        except StoreError as error:
+            unwritten = Refusal(code="records_unavailable", message=str(error))
+            return error_response(unwritten, incoming.request_id)
+        told = asdict(done)
+        if done.added:
+            put_on_record(self._audit, incoming, "usage", before=None, after=told)
+        return json_response(told)
 
     async def audit(self, incoming: Incoming) -> web.Response:
         """`GET /audit?limit=…&after=…`: decisions about money and access, the newest first."""

@@ -73,29 +73,35 @@ from cascaded.api.shapes import (
     Workspaces,
 )
 from cascaded.client.results import (
+    Anomalies,
     AuditPage,
     Backup,
     BatchInfo,
     BatchPage,
+    Breakdown,
     CacheChecked,
     CacheInfo,
     CascadeResult,
     Check,
     Cleared,
+    Forecast,
     Health,
     Held,
+    ImportedInfo,
     KeyInfo,
     KeyPage,
     ModelInfo,
     NewKey,
     Readiness,
     Receipt,
+    Recommendations,
     Summary,
 )
-from cascaded.types.insight import ExportFormat
+from cascaded.types.insight import ExportFormat, Grain, GroupBy, Period, Sensitivity
 from cascaded.types.limits import Scope
 from cascaded.types.profile import OrganizationConfig, UserProfile, WorkspaceConfig
 from cascaded.wire.batches import BatchRequest, CreateBatch
+from cascaded.wire.insight import ImportRequest
 from cascaded.wire.keys import IssueRequest
 from cascaded.wire.message_batches import MessageBatchRequest
 from cascaded.wire.money import ReleaseRequest, ReserveRequest, ResolveRequest, SettleRequest
@@ -134,6 +140,14 @@ _FILTER = (
     Query("status", "`ok`, or the code of a refusal."),
     Query("imported", "Only what was imported; or only what was not.", bool),
 )
+_SUBJECT = (
+    Query("user_id", "Whose spend."),
+    Query("organization_id", "Whose spend."),
+    Query("workspace_id", "Whose spend."),
+    Query("model", "Only with this model."),
+    Query("feature", "Only with this tag, as `name=value`."),
+)
+_ZONE = Query("zone", "Whose days, as an IANA time zone.")
 _KEEP = (*CALL, "version_conflict", "version_required", "profiles_full", "profiles_unavailable")
 
 
@@ -693,11 +707,76 @@ ROUTES: tuple[Route, ...] = (
         method="GET",
         path="/summary",
         who="callers",
-        does="What a user spent today, this week and this month: oneself, for administrators"
-        " anybody, or everybody.",
+        does="What a user spent today, this week and this month, beside their budgets: oneself, for"
+        " administrators anybody, an organisation, a workspace, or everybody.",
         serve=lambda now: now.records.summary,
-        parameters=(Query("user_id", "Whose; without it everybody's."),),
+        parameters=(
+            Query("user_id", "Whose; without any everybody's."),
+            Query("organization_id", "Whose."),
+            Query("workspace_id", "Whose."),
+        ),
         answer=Summary,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/forecast",
+        who="callers",
+        does="What will have been spent at the end of the present period, between which bounds, and"
+        " the probability that it is more than the budget: of oneself, for administrators of"
+        " anybody, or everybody.",
+        serve=lambda now: now.insight.forecast,
+        parameters=(
+            *_SUBJECT,
+            Query("period", "Which one.", Period),
+            Query("limit", "US dollars: a budget in place of the one that there is."),
+            _ZONE,
+        ),
+        answer=Forecast,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/anomalies",
+        who="callers",
+        does="Days or hours on which far more was spent than before, in all or on a feature: the"
+        " newest first. Of whom is as for `/forecast`.",
+        serve=lambda now: now.insight.anomalies,
+        parameters=(
+            *_SUBJECT,
+            Query("sensitivity", "How far out it must be.", Sensitivity),
+            Query("grain", "Whether days or hours are looked at.", Grain),
+            Query("days", "Of the last so many days.", int),
+            _ZONE,
+        ),
+        answer=Anomalies,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/recommendations",
+        who="callers",
+        does="What would cost less, with the money of a month that it is about, worked out from"
+        " what calls cost. Of whom is as for `/forecast`.",
+        serve=lambda now: now.insight.recommendations,
+        parameters=(*_SUBJECT, Query("days", "From the last so many days.", int), _ZONE),
+        answer=Recommendations,
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="GET",
+        path="/breakdown",
+        who="callers",
+        does="What was spent by user, organisation, workspace, model, feature, domain, tier or day:"
+        " of one's own calls, for administrators of all.",
+        serve=lambda now: now.insight.breakdown,
+        parameters=(
+            Query("by", "By what.", GroupBy),
+            Query("top", "So many, the dearest first; of days the last.", int),
+            *_FILTER,
+            _ZONE,
+        ),
+        answer=Breakdown,
         errors=(*CALL, "records_unavailable"),
     ),
     Route(
@@ -901,6 +980,17 @@ ROUTES: tuple[Route, ...] = (
         serve=lambda now: now.insight.export,
         parameters=(Query("format", "In which form.", ExportFormat), *_FILTER),
         media="application/x-ndjson",
+        errors=(*CALL, "records_unavailable"),
+    ),
+    Route(
+        method="POST",
+        path="/import",
+        who="administrators",
+        does="Bring in usage records of an export, once: those that are here already, by their ids,"
+        " are left alone. No budget is touched. Answered once they are on the disk.",
+        serve=lambda now: now.records.bring_in,
+        body=ImportRequest,
+        answer=ImportedInfo,
         errors=(*CALL, "records_unavailable"),
     ),
     Route(

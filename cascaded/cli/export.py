@@ -12,21 +12,11 @@ import click
 import msgspec
 
 from cascaded.cli.show import JSON, SOCKET, colour
-from cascaded.client import Client
+from cascaded.client import Client, history
 from cascaded.client.calls import ExportForm
 from cascaded.client.exports import Export
 
 FORMS = ("jsonl", "json", "csv", "focus", "sqlite", "parquet")
-SUFFIXES = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-    ".db": "sqlite",
-    ".parquet": "parquet",
-}
 FILTERS = (
     click.option("--since", metavar="TIME", help="From this day or time on (ISO 8601, UTC)."),
     click.option("--until", metavar="TIME", help="Up to this one, without it."),
@@ -75,7 +65,7 @@ def export(
     FILE is there when all of it is written, and not before; what was there is replaced. `focus` is
     what calls cost in the columns of FinOps FOCUS 1.2, as CSV. SQLite and Parquet need a FILE.
     """
-    form = form or SUFFIXES.get(Path(file).suffix.lower() if file else ".jsonl")
+    form = form or history.FORMS.get(Path(file).suffix.lower() if file else ".jsonl")
     if form is None:
         raise click.UsageError(f"what should {file} be? Name a --format: {', '.join(FORMS)}")
     if file is None and form in ("sqlite", "parquet"):
@@ -90,6 +80,35 @@ def export(
     if as_json:
         written = Written(str(Path(file).absolute()), form, Path(file).stat().st_size)
         click.echo(msgspec.json.encode(written))
+
+
+@click.command("import")
+@click.argument("file", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(sorted(set(history.FORMS.values()))),
+    help="By default what FILE's ending says.",
+)
+@JSON
+@SOCKET
+def import_(file: str, form: str | None, as_json: bool, socket: str | None) -> None:
+    """Bring in usage records of a FILE that `cascaded export` wrote. For administrators.
+
+    They count in summaries, forecasts and exports, marked as imported; no budget is touched. What
+    is there already is left alone, so that it may be done again.
+    """
+    with Client(socket) as client:
+        try:
+            done = client.load_from_file(file, form=form)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+    if as_json:
+        click.echo(msgspec.json.encode(done))
+        return
+    click.echo(f"{done.added:,} records brought in, {done.known:,} were there already")
+    if done.too_old:
+        click.echo(f"{done.too_old:,} are older than records are kept (records.retention_days)")
 
 
 def _write(form: str, pieces: Iterable[bytes], draft: Path) -> None:

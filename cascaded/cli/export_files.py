@@ -24,6 +24,7 @@ _SQL = {
     "score": "REAL",
     "json": "TEXT",
 }
+NULL = msgspec.Raw(b"null")
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -117,5 +118,5 @@ def _values(line: bytes) -> Iterator[tuple[Column, Any]]:
     row = _decode(line)
     for column in COLUMNS:
         raw = row[column.name]
-        kept = column.kind in ("usd", "ms", "json")
+        kept = column.kind in ("usd", "ms", "json") and raw != NULL
         yield column, bytes(raw).decode() if kept else msgspec.json.decode(raw)

@@ -30,17 +30,20 @@ from cascaded.client.connection import (
     where,
 )
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
-from cascaded.client.exports import AsyncExport
+from cascaded.client.exports import AsyncExport, added_up
 from cascaded.client.results import (
     BatchInfo,
     BatchResult,
     CascadeStreamChunk,
     Held,
+    ImportedInfo,
     Receipt,
     StreamConfig,
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
@@ -141,7 +144,12 @@ class AsyncClient:
     release = Method(calls.release)
     budgets = Method(calls.budgets)
     summary = Method(calls.summary)
+    forecast = Method(calls.forecast)
+    anomalies = Method(calls.anomalies)
+    recommendations = Method(calls.recommendations)
+    breakdown = Method(calls.breakdown)
     audit = Method(calls.audit)
+    import_records = Method(calls.import_records)
     backup = Method(calls.backup)
     cache = Method(calls.cache)
     clear_cache = Method(calls.clear_cache)
@@ -276,6 +284,19 @@ class AsyncClient:
                     body = await self._whole(connection)
                 raise api_error(head, body)
             yield AsyncExport(head, self._pieces(connection))
+
+    async def load_from_file(self, path: "str | Path", *, form: str | None = None) -> ImportedInfo:
+        """Bring in a file that `cascaded export` wrote, in any of its formats but FOCUS; by its
+        ending, unless `form` says which. Twice does no more than once. Administrators.
+
+        Raises `ValueError` for a file that is none. Reads it here, a thousand rows at a time.
+        """
+        from cascaded.client.history import batches
+
+        done = ImportedInfo(added=0, known=0, too_old=0)
+        for rows in batches(path, form):
+            done = added_up(done, await self.import_records(rows))
+        return done
 
     def openai(self, **options: Any) -> "AsyncOpenAI":
         """The official OpenAI SDK's client for asyncio, over this socket. `options` are its own.

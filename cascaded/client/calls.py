@@ -24,10 +24,13 @@ import msgspec
 
 from cascaded.client.errors import HoldResolvedError
 from cascaded.client.results import (
+    Anomalies,
+    Anomaly,
     AuditPage,
     Backup,
     BatchInfo,
     BatchPage,
+    Breakdown,
     Budget,
     CacheChecked,
     CacheInfo,
@@ -35,14 +38,19 @@ from cascaded.client.results import (
     CascadeStreamChunk,
     Check,
     Cleared,
+    Forecast,
+    Group,
     Health,
     Held,
+    ImportedInfo,
     KeyInfo,
     KeyPage,
     ModelInfo,
     NewKey,
     Readiness,
     Receipt,
+    Recommendation,
+    Recommendations,
     Reloaded,
     SetLimits,
     StreamConfig,
@@ -112,6 +120,23 @@ class Asked(TypedDict, total=False):
 
 
 ExportForm = Literal["jsonl", "json", "csv", "focus"]
+
+
+Period = Literal["day", "week", "month"]
+Sensitivity = Literal["low", "medium", "high"]
+Grain = Literal["day", "hour"]
+GroupBy = Literal["day", "user", "organization", "workspace", "model", "feature", "domain", "tier"]
+
+
+class Whose(TypedDict, total=False):
+    """Whose spend, and which of it."""
+
+    user_id: str | None
+    organization_id: str | None
+    workspace_id: str | None
+    model: str | None
+    feature: str | None
+    """A tag, as `name=value`."""
 
 
 class Records(TypedDict, total=False):
@@ -256,10 +281,94 @@ def budgets(scope: str | None = None, id: str | None = None) -> Call[list[Budget
     return _get("/budgets", lambda body: _json(_Budgets)(body).budgets, scope=scope, id=id)
 
 
-def summary(user_id: str | None = None) -> Call[Summary]:
-    """What a user spent today, this week and this month: you, or as an administrator anybody,
-    and everybody together when none is named. A call is in it a moment after its end."""
-    return _get("/summary", _json(Summary), user_id=user_id)
+def summary(
+    user_id: str | None = None,
+    *,
+    organization_id: str | None = None,
+    workspace_id: str | None = None,
+) -> Call[Summary]:
+    """What a user spent today, this week and this month, beside their budgets: you, or as an
+    administrator anybody, an organisation, a workspace, and everybody together when none is named.
+    A call is in it a moment after its end."""
+    return _get(
+        "/summary",
+        _json(Summary),
+        user_id=user_id,
+        organization_id=organization_id,
+        workspace_id=workspace_id,
+    )
+
+
+def forecast(
+    period: Period = "month",
+    *,
+    limit: Amount | None = None,
+    zone: str | None = None,
+    **whose: Unpack[Whose],
+) -> Call[Forecast]:
+    """What will have been spent at the end of the present period: by you, or as an administrator by
+    anybody, and by everybody when none is named. `limit`: a budget in place of the one there is."""
+    said = None if limit is None else _exact(limit)
+    return _get(
+        "/forecast", _json(Forecast), answers=(), period=period, limit=said, zone=zone, **whose
+    )
+
+
+def anomalies(
+    sensitivity: Sensitivity = "medium",
+    *,
+    grain: Grain | None = None,
+    days: int | None = None,
+    zone: str | None = None,
+    **whose: Unpack[Whose],
+) -> Call[tuple[Anomaly, ...]]:
+    """Days, or hours, on which far more was spent than before, the newest first; whose is as for
+    `forecast`."""
+    return _get(
+        "/anomalies",
+        lambda body: _json(Anomalies)(body).anomalies,
+        answers=(),
+        sensitivity=sensitivity,
+        grain=grain,
+        days=days,
+        zone=zone,
+        **whose,
+    )
+
+
+def recommendations(
+    *, days: int | None = None, **whose: Unpack[Whose]
+) -> Call[tuple[Recommendation, ...]]:
+    """What would cost less, with the money of a month that it is about; whose is as for
+    `forecast`."""
+    return _get(
+        "/recommendations",
+        lambda body: _json(Recommendations)(body).recommendations,
+        answers=(),
+        days=days,
+        **whose,
+    )
+
+
+def breakdown(
+    by: GroupBy = "model",
+    *,
+    top: int | None = None,
+    zone: str | None = None,
+    **records: Unpack[Records],
+) -> Call[tuple[Group, ...]]:
+    """What was spent by model, user, organisation, workspace, feature, domain, tier or day: of
+    your own calls, for administrators of all."""
+    words = {name: _word(value) for name, value in records.items() if value is not None}
+    return _get(
+        "/breakdown",
+        lambda body: _json(Breakdown)(body).groups,
+        answers=(),
+        by=by,
+        top=top,
+        zone=zone,
+        **words,
+    )
 
 
 def audit(*, limit: int | None = None, after: str | None = None) -> Call[AuditPage]:
@@ -274,6 +383,12 @@ def export(form: ExportForm = "jsonl", **records: Unpack[Records]) -> Call[bytes
     """Usage records in pieces of a file, the oldest first. Administrators."""
     words = {name: _word(value) for name, value in records.items() if value is not None}
     return _get("/export", bytes, answers=(), format=form, **words)
+
+
+def import_records(rows: Sequence[Mapping[str, object]]) -> Call[ImportedInfo]:
+    """Bring in rows of an export, at most 1,000 of them; those that are there already are left
+    alone. No budget is touched. Administrators. Returns once they are on the disk."""
+    return _post("/import", _json(ImportedInfo), {"records": rows}, repeatable=True)
 
 
 def backup(folder: str) -> Call[Backup]:

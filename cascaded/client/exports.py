@@ -7,7 +7,7 @@ import msgspec
 from cascaded.client.answers import Head
 from cascaded.client.connection import streaming
 from cascaded.client.errors import ProtocolError
-from cascaded.client.results import UsageRow
+from cascaded.client.results import ImportedInfo, UsageRow
 
 RECORDS_HEADER = "x-cascaded-records"
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -35,6 +35,15 @@ def about(head: Head) -> int:
     """How many records there are, as the daemon thinks before it looks."""
     told = head.headers.get(RECORDS_HEADER, "")
     return int(told) if told.isdecimal() else 0
+
+
+def added_up(one: ImportedInfo, other: ImportedInfo) -> ImportedInfo:
+    """Of two parts of a file."""
+    return ImportedInfo(
+        added=one.added + other.added,
+        known=one.known + other.known,
+        too_old=one.too_old + other.too_old,
+    )
 
 
 class Export:

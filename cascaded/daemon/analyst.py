@@ -6,7 +6,7 @@ priority, a transaction for every thousand records, and little memory.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -14,12 +14,19 @@ from typing import BinaryIO
 import msgspec
 
 from cascaded.adapters.lmdb_store import LmdbReader
+from cascaded.jobs.analysis import advice, anomalies, breakdown, forecast
+from cascaded.jobs.exporting import written
 from cascaded.state.usage_reader import UsageReader
 from cascaded.types.errors import StoreError
-from cascaded.types.insight import Errand, ExportFormat, Question
-from cascaded.types.records import UsageRecord
-from cascaded.wire.exports import NAMES, cells, csv_line, json_line
-from cascaded.wire.focus import FOCUS_COLUMNS, focus_rows
+from cascaded.types.insight import (
+    AdviceQuestion,
+    AnomalyQuestion,
+    Errand,
+    ExportQuestion,
+    ForecastQuestion,
+    Question,
+)
+from cascaded.wire.insight import advice_row, anomaly_row, forecast_row, group_row
 
 NICENESS = 10
 WRITE_BYTES = 64 * 1024
@@ -44,8 +51,21 @@ def main(asked: BinaryIO, told: BinaryIO) -> None:
 
 def answer(usage: UsageReader, question: Question) -> Answer:
     """What is known. Raises `StoreError`, perhaps while the rest is read."""
-    total = usage.count(question.filter, question.now_ns)
-    return {"records": total}, _FORMATS[question.format](usage.records(question.filter))
+    if isinstance(question, ExportQuestion):
+        total = usage.count(question.filter, question.now_ns)
+        return {"records": total}, written(question.format, usage.records(question.filter))
+    return {}, [msgspec.json.encode(_told(usage, question))]
+
+
+def _told(usage: UsageReader, question: Question) -> dict[str, object]:
+    if isinstance(question, ForecastQuestion):
+        return forecast_row(forecast(usage, question))
+    if isinstance(question, AnomalyQuestion):
+        return {"anomalies": [anomaly_row(one) for one in anomalies(usage, question)]}
+    if isinstance(question, AdviceQuestion):
+        return {"recommendations": [advice_row(one) for one in advice(usage, question)]}
+    assert not isinstance(question, ExportQuestion)
+    return {"by": question.by, "groups": [group_row(one) for one in breakdown(usage, question)]}
 
 
 def _write(pieces: Iterable[bytes], told: BinaryIO) -> None:
@@ -59,40 +79,6 @@ def _write(pieces: Iterable[bytes], told: BinaryIO) -> None:
     told.write(waiting)
     told.flush()
 
-
-def _json_lines(records: Iterable[UsageRecord]) -> Iterator[bytes]:
-    for record in records:
-        yield json_line(record) + b"\n"
-
-
-def _json(records: Iterable[UsageRecord]) -> Iterator[bytes]:
-    """One array."""
-    before = b"[\n"
-    for record in records:
-        yield before + json_line(record)
-        before = b",\n"
-    yield b"[]\n" if before == b"[\n" else b"\n]\n"
-
-
-def _csv(records: Iterable[UsageRecord]) -> Iterator[bytes]:
-    yield csv_line(NAMES)
-    for record in records:
-        yield csv_line(cells(record))
-
-
-def _focus(records: Iterable[UsageRecord]) -> Iterator[bytes]:
-    yield csv_line(FOCUS_COLUMNS)
-    for record in records:
-        for row in focus_rows(record):
-            yield csv_line(row)
-
-
-_FORMATS: dict[ExportFormat, Callable[[Iterable[UsageRecord]], Iterator[bytes]]] = {
-    "jsonl": _json_lines,
-    "json": _json,
-    "csv": _csv,
-    "focus": _focus,
-}
 
 if __name__ == "__main__":
     main(sys.stdin.buffer, sys.stdout.buffer)

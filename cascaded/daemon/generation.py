@@ -146,13 +146,17 @@ def make_generation(
         ),
         records=Records(
             usage=ground.usage,
+            ledger=ground.ledger,
             trail=ground.audit,
             hand_on=ground.sinks.hand_on,
             clock=ground.clock,
+            audit=ground.audit,
             offload=ground.offload,
+            upkeep=ground.upkeep,
         ),
         insight=Insight(
             ask=ground.ask,
+            ledger=ground.ledger,
             usage=ground.usage,
             hand_on=ground.sinks.hand_on,
             clock=ground.clock,

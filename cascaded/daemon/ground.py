@@ -49,7 +49,7 @@ from cascaded.state.overrides import StoredOverrides
 from cascaded.state.profiles import ProfileManager
 from cascaded.state.responses import KeptResponses
 from cascaded.state.usage_log import UsageLog
-from cascaded.types.insight import Errand, Question
+from cascaded.types.insight import Errand, ExportQuestion, Question
 
 ANALYST = Path(__file__).with_name("analyst.py")
 """What answers long questions, run in a process of its own."""
@@ -85,6 +85,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     flights: Flights
     responses: KeptResponses
     analysts: Analysts
+    exporters: Analysts
+    """Exports take as long as their callers: they take no other question's place."""
     usage_folder: Path
     batches: Batches
     commits: Commits
@@ -94,7 +96,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
     def ask(self, question: Question) -> AbstractAsyncContextManager[Report]:
         """What a process of its own finds in the usage log. See `ports.Analyst`."""
-        return self.analysts.ask(msgspec.json.encode(Errand(str(self.usage_folder), question)))
+        asked = self.exporters if isinstance(question, ExportQuestion) else self.analysts
+        return asked.ask(msgspec.json.encode(Errand(str(self.usage_folder), question)))
 
     def scrape(self, accept: str) -> tuple[bytes, str]:
         """The metrics, with every call that has ended."""
@@ -158,6 +161,7 @@ async def open_ground(
         cache=cache,
         flights=Flights(),
         analysts=Analysts(ANALYST, at_once=MAX_ANALYSTS, waiting=MAX_QUESTIONS_WAITING),
+        exporters=Analysts(ANALYST, at_once=MAX_ANALYSTS, waiting=MAX_QUESTIONS_WAITING),
         usage_folder=state_folder(config.ledger) / LOGS[0],
         responses=responses,
         batches=batches,

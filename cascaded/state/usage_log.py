@@ -41,7 +41,7 @@ from cascaded.state.usage_reader import (
     subject_of,
 )
 from cascaded.state.write_behind import Report, WriteBehind
-from cascaded.types.decision import Refusal
+from cascaded.types.decision import CacheState, Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.guarding import Finding
 from cascaded.types.limits import BudgetWarning, Caller
@@ -85,6 +85,7 @@ class _Finished(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     first_token_ns: int | None
     findings: tuple[Finding, ...]
+    cache_state: CacheState
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -157,6 +158,7 @@ class UsageLog(UsageReader):
                 request.kind,
                 outcome.first_token_ns,
                 outcome.findings,
+                "hit" if cache is not None else decision.cache,
             )
         )
 
@@ -277,6 +279,7 @@ def _record(finished: _Finished) -> UsageRecord:
         kind=finished.kind,
         first_token_ns=finished.first_token_ns,
         guardrails=tuple(dict.fromkeys(map(str, finished.findings))),
+        cache_state=finished.cache_state,
     )
 
 

@@ -145,6 +145,14 @@ class UsageReader:
         every = (begun + timedelta(days=n) for n in range(length))
         return [(day, found.get(day) or Tally()) for day in every]
 
+    def quarters(
+        self, id: str | None, since_ns: int, until_ns: int, *, owner: Owner = "user"
+    ) -> Iterator[tuple[int, Tally]]:
+        """What an owner (everybody, for `None`) used in each quarter-hour in which it was
+        anything. Raises `StoreError`."""
+        subject = EVERYBODY if id is None else subject_of(owner, id)
+        return self._tallies(subject, since_ns, until_ns)
+
     def records(self, wanted: UsageFilter) -> Iterator[UsageRecord]:
         """Every record that is meant, the oldest first, a thousand at a time in memory: what comes
         or is swept meanwhile may be among them or not. Raises `StoreError`."""

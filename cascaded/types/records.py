@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from cascaded.types.decision import CacheState
 from cascaded.types.model import Kind
 from cascaded.types.result import Billing
 
@@ -91,6 +92,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """From the arrival of a streamed call to the first of its answer that went to the caller."""
     guardrails: tuple[str, ...] = ()
     """What guardrails found, as `pii.email redact`."""
+    cache_state: CacheState = "off"
+    """Whether earlier answers were looked for, and found."""
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

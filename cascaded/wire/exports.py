@@ -69,7 +69,9 @@ COLUMNS = (
     Column("quality_score", "score", "score"),
     Column("flagged", "flag", "flagged"),
     Column("cache", "text", "cache"),
+    Column("cache_state", "text", "cache_state"),
     Column("latency_ms", "ms", "elapsed_ns"),
+    Column("first_token_ms", "ms", "first_token_ns"),
     Column("overhead_ms", "ms", "overhead_ns"),
     Column("kind", "text", "kind"),
     Column("stream", "flag", "stream"),
@@ -77,6 +79,7 @@ COLUMNS = (
     Column("principal", "text", "principal"),
     Column("hold", "count", "hold"),
     Column("imported", "flag", "imported"),
+    Column("guardrails", "json", "guardrails"),
     Column("reasons", "json", "reasons"),
     Column("notices", "json", "notices"),
     Column("attempts", "json", "attempts"),
@@ -116,7 +119,7 @@ def cells(record: UsageRecord) -> list[Cell]:
         value = getattr(record, column.field)
         if column.kind == "json":
             value = _structure(value)
-        elif column.kind in _TEXTS:
+        elif value is not None and column.kind in _TEXTS:
             value = _TEXTS[column.kind](value)
         elif column.field == "at_ns":
             value = timestamp(value)
@@ -128,7 +131,7 @@ def json_line(record: UsageRecord) -> bytes:
     """One row as a JSON object, its numbers exact."""
     row: dict[str, object] = {}
     for column, cell in zip(COLUMNS, cells(record), strict=True):
-        raw = column.kind in _TEXTS or column.kind == "json"
+        raw = cell is not None and (column.kind in _TEXTS or column.kind == "json")
         row[column.name] = _raw(str(cell)) if raw else cell
     return _encode(row)
 
@@ -308,9 +311,11 @@ _EMPTY: dict[ColumnKind, object] = {
 _ABSENT: dict[str, object] = {
     "tags": {},
     "hold": None,
+    "first_token_ns": None,
     "request_id": "",
     "model": "",
     "status": "ok",
     "principal": "",
     "kind": "chat",
+    "cache_state": "off",
 }

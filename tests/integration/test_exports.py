@@ -212,7 +212,7 @@ def test_an_export_that_breaks_off_leaves_the_old_file(
     )
     old = tmp_path / "a.jsonl"
     old.write_text("old")
-    analysts: Any = spent.generations.now.services.insight._ask.__self__.analysts  # type: ignore[attr-defined]
+    analysts: Any = spent.generations.now.services.insight._ask.__self__.exporters  # type: ignore[attr-defined]
     monkeypatch.setattr(analysts, "_command", (*analysts._command[:-1], str(dying)))
     with pytest.raises(StreamBrokenError):
         run(spent, "export", str(old))

@@ -138,7 +138,7 @@ def test_what_may_be_sent_twice() -> None:
     once |= {name for name in DESCRIBED if name.startswith("delete")}
     given |= {name: ["user", "u"] for name in ("limits_of", "set_limits", "unset_limits")}
     given |= {name: ["x"] for name in ("tier", "put_tier", "delete_tier", "issue_key")}
-    given |= {"revoke_key": ["x"]}
+    given |= {"revoke_key": ["x"], "import_records": [[]]}
     once |= {"issue_key", "start_batch"}
     given |= {"start_batch": [["Hi"]]}
     given |= {f"{name}_batch": ["b"] for name in ("watch", "cancel", "delete")}

@@ -79,6 +79,9 @@ records = st.builds(
     overhead_ns=st.integers(-(10**9), 10**12),
     kind=st.sampled_from(["chat", "completion", "embedding"]),
     imported=st.booleans(),
+    first_token_ns=st.none() | durations,
+    guardrails=st.lists(names, max_size=2).map(tuple),
+    cache_state=st.sampled_from(["hit", "miss", "off"]),
 )
 exactly = msgspec.json.Decoder(dict[str, object], float_hook=Decimal).decode
 
