@@ -186,14 +186,23 @@ def _of_choice(choice: JSON) -> Iterator[Slot]:
     for name, part in _WORDS.items():
         if isinstance(words.get(name), str):
             yield Slot(Channel(index, part, 0, name), words, name)
-    for number, block in enumerate(words.get("thinking_blocks") or ()):
-        if isinstance(block.get("thinking"), str):
-            yield Slot(Channel(index, "thought", number, "thinking"), block, "thinking")
+    yield from _thoughts(words, index)
     for place, call in enumerate(words.get("tool_calls") or ()):
         function = call.get("function") or {}
         if isinstance(function.get("arguments"), str):
             channel = Channel(index, "arguments", call.get("index", place), "arguments")
             yield Slot(channel, function, "arguments")
+
+
+def _thoughts(words: JSON, index: int) -> Iterator[Slot]:
+    """Those that are whole, in the form of whoever thought them."""
+    for number, block in enumerate(words.get("thinking_blocks") or ()):
+        if isinstance(block.get("thinking"), str):
+            yield Slot(Channel(index, "thought", number, "thinking"), block, "thinking")
+    for number, item in enumerate(words.get("reasoning_items") or ()):
+        for part in (*(item.get("summary") or ()), *(item.get("content") or ())):
+            if isinstance(part.get("text"), str):
+                yield Slot(Channel(index, "thought", number, "thinking"), part, "text")
 
 
 _BLOCKS: Mapping[str, Part] = {"text": "text", "thinking": "thought", "partial_json": "arguments"}

@@ -30,6 +30,7 @@ from cascaded.wire.responses import (
     with_cost,
 )
 from cascaded.wire.sse import SseReader
+from cascaded.wire.texts import slots
 from cascaded.wire.whole import responses
 from cascaded.wire.whole.forms import Gathered, replayed
 from tests.unit.test_usage_flavours import CLASSES
@@ -268,6 +269,26 @@ class TestAnswers:
         assert back["messages"] == [
             {"role": "assistant", "content": "Hi", "thinking_blocks": blocks}
         ]
+
+    def test_encrypted_thoughts_come_through_chat_completions(self) -> None:
+        """Where guardrails look through an answer of Responses it goes that way."""
+        head = response_head({}, id="resp_x", previous=None, created_s=1, kept=False)
+        made, in_chunks = ResponsesEvents(head), InChat(1)
+        chunks = [in_chunks.chunk(event) for event in heard("thoughts")]
+        said = b"".join(made.frames(chunk) for chunk in chunks if chunk) + made.ends()
+        events = [json.loads(data) for data in SseReader().feed(said)]
+        ends = [one["item"] for one in events if one["type"] == "response.output_item.done"]
+        assert [item["type"] for item in ends] == ["reasoning", "reasoning", "message"]
+        assert ends[0]["content"][0]["text"].endswith("Its capital.")
+        assert (ends[1]["id"], ends[1]["encrypted_content"]) == ("rs_1", "gAAAA-sealed")
+        model = Model(name="m", provider="p", upstream_name="gpt", capabilities=frozenset())
+        again = upstream_responses(fields({"input": ends}), model, output_bound=9, stream=False)
+        assert plain(again["input"])[0]["id"] == "rs_1"
+
+    def test_guardrails_see_the_words_of_items(self) -> None:
+        message = {"reasoning_items": [last_response(heard("thoughts"))["output"][0]]}
+        found = [slot.text for slot in slots({"choices": [{"message": message}]}, "")]
+        assert found == ["**Looking**\n\nFrance it is.", "Its capital."]
 
     def test_an_answer_that_breaks_off_before_its_first_word(self) -> None:
         head = response_head({}, id="resp_x", previous=None, created_s=1, kept=False)

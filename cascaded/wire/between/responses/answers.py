@@ -317,6 +317,8 @@ class ResponsesEvents:
         choice: JSON = next(choices, {})
         delta = choice.get("delta") or choice.get("message") or {}
         yield from self._thought(event.reasoning, delta.get("thinking_blocks") or ())
+        for item in delta.get(REASONING_ITEMS) or ():
+            yield from self._encrypted(item)
         tokens = (choice.get("logprobs") or {}).get("content") if self._logprobs else None
         if event.text:
             yield from self._say("output_text", event.text, tokens or ())
@@ -342,6 +344,13 @@ class ResponsesEvents:
                     yield from self._say("reasoning_text", words)
             assert self._open is not None
             self._open.seal(block)
+            yield from self._close(self._open)
+
+    def _encrypted(self, item: JSON) -> Iterator[JSON]:
+        """A thought of Responses that came by way of chat completions: its words were said."""
+        if sealed := item.get("encrypted_content"):
+            yield from self._begin("reasoning", {"summary": [], "encrypted_content": sealed}, item)
+            assert self._open is not None
             yield from self._close(self._open)
 
     @property
@@ -377,14 +386,15 @@ class ResponsesEvents:
         known.append(flat)
         yield {"type": "response.output_text.annotation.added", **at, "annotation": flat}
 
-    def _begin(self, kind: str, more: JSON) -> Iterator[JSON]:
+    def _begin(self, kind: str, more: JSON, given: JSON | None = None) -> Iterator[JSON]:
+        """`given`: the item that it was."""
         if self._open is not None:
             yield from self._close(self._open)
-        self._open = yield from self._added(kind, more)
+        self._open = yield from self._added(kind, more, (given or {}).get("id"))
 
-    def _added(self, kind: str, more: JSON) -> Generator[JSON, None, _Item]:
+    def _added(self, kind: str, more: JSON, id: str | None = None) -> Generator[JSON, None, _Item]:
         index = len(self._items)
-        item = _Item(kind, index, f"{_IDS[kind]}{self._stem}_{index}", more)
+        item = _Item(kind, index, id or f"{_IDS[kind]}{self._stem}_{index}", more)
         self._items.append(item)
         yield {"type": "response.output_item.added", "output_index": index, "item": item.told()}
         return item
