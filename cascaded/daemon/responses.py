@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.lmdb_store import LmdbStore
 from cascaded.config import Config, schema
+from cascaded.daemon.cache import SPARE, SPARE_BYTES
 from cascaded.daemon.every import Every
 from cascaded.daemon.state import state_folder
 from cascaded.ports import Clock, Offload
@@ -15,9 +16,6 @@ from cascaded.types.errors import StoreError
 RESPONSES = "responses"
 """Its folder in the state folder. Not part of backups."""
 SWEEP_EVERY_S = 60.0
-SPARE = 2
-"""How many times its bound the file may grow: pages are not filled to the brim."""
-SPARE_BYTES = 64 * 1024 * 1024
 
 
 def open_responses(

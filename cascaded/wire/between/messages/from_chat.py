@@ -9,33 +9,35 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import raw_members
-from cascaded.wire.openai_chat import Fields, WireError, is_absent
+from cascaded.wire.between.said import Sayable, legible, raw_members
+from cascaded.wire.openai_chat import Fields, WireError
 
 JSON = dict[str, Any]
-_SAME = ("model", "stream", "temperature", "top_p", "top_k", "thinking")
-_READ = frozenset(
-    {"messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"}
-) | {"reasoning_effort", "user", "safety_identifier", "service_tier"}
-_BOUNDS = ("max_tokens", "max_completion_tokens")
-_LEFT_OUT = frozenset({"metadata", "store", "stream_options", "prompt_cache_key", "seed"}) | {
-    "prompt_cache_retention",
-    "prediction",
-}
-_NEUTRAL: Mapping[str, tuple[bytes, ...]] = {
-    "n": (b"1",),
-    "logprobs": (b"false",),
-    "top_logprobs": (b"0",),
-    "frequency_penalty": (b"0", b"0.0"),
-    "presence_penalty": (b"0", b"0.0"),
-    "logit_bias": (b"{}",),
-    "modalities": (b'["text"]',),
-}
-"""Values that ask for nothing that Messages do not do anyway."""
 _CHOICES = {"auto": "auto", "required": "any", "none": "none"}
 _TIERS = {"auto": "auto", "default": "standard_only"}
 _NO_THINKING = ("none", "minimal")
 MAX_TEMPERATURE = 1
+_SAYABLE = Sayable(
+    same=("model", "stream", "temperature", "top_p", "top_k", "thinking"),
+    read={
+        *("messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format"),
+        *("reasoning_effort", "user", "safety_identifier", "service_tier"),
+    },
+    left_out={
+        *("metadata", "store", "stream_options", "prompt_cache_key", "prompt_cache_retention"),
+        *("seed", "prediction", "max_tokens", "max_completion_tokens"),
+    },
+    neutral={
+        "n": (b"1",),
+        "logprobs": (b"false",),
+        "top_logprobs": (b"0",),
+        "frequency_penalty": (b"0", b"0.0"),
+        "presence_penalty": (b"0", b"0.0"),
+        "logit_bias": (b"{}",),
+        "modalities": (b'["text"]',),
+    },
+    api="Anthropic's Messages API",
+)
 
 
 def to_messages(fields: Mapping[str, msgspec.Raw]) -> Fields:
@@ -43,27 +45,12 @@ def to_messages(fields: Mapping[str, msgspec.Raw]) -> Fields:
 
     Raises `WireError` naming what Messages cannot say.
     """
-    try:
+    with legible("chat completions"):
         return raw_members(_said(fields))
-    except WireError:
-        raise
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"the body cannot be read: {error}") from None
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise WireError(f"the body is not as chat completions have it: {error!r}") from None
 
 
 def _said(fields: Mapping[str, msgspec.Raw]) -> JSON:
-    sent: JSON = {}
-    for name, raw in fields.items():
-        if is_absent(raw) or name in _READ or name in _LEFT_OUT or name in _BOUNDS:
-            continue
-        if name in _SAME:
-            sent[name] = raw
-        elif bytes(raw) not in _NEUTRAL.get(name, ()):
-            raise _cannot(name)
-    asked = {name: msgspec.json.decode(fields[name]) for name in _READ & fields.keys()}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    sent, asked = _SAYABLE.sort(fields)
     if "temperature" in sent and msgspec.json.decode(sent["temperature"]) > MAX_TEMPERATURE:
         raise WireError(
             f"temperature may be at most {MAX_TEMPERATURE} for a model that is asked by"
@@ -71,14 +58,6 @@ def _said(fields: Mapping[str, msgspec.Raw]) -> JSON:
             "temperature",
         )
     return sent | _conversation(asked["messages"]) | _tools(asked) | _settings(asked)
-
-
-def _cannot(name: str) -> WireError:
-    return WireError(
-        f"{name} cannot be said in Anthropic's Messages API, by which a model of this call is"
-        " asked: leave it out, or name a model that takes chat completions",
-        name,
-    )
 
 
 # --- the conversation
@@ -94,14 +73,14 @@ def _conversation(messages: list[JSON]) -> JSON:
                 system += _texts(message["content"], at)
                 continue
             case "user":
-                _refuse_members(message, at, ("role", "content"))
+                _SAYABLE.only(message, at, ("role", "content"))
                 blocks = _user(message["content"], at)
             case "tool":
                 blocks = [_result(message, at)]
             case "assistant":
                 blocks = list(_assistant(message, at))
             case other:
-                raise _cannot(f"{at} (role {other})")
+                raise _SAYABLE.cannot(f"{at} (role {other})")
         role = "assistant" if message["role"] == "assistant" else "user"
         if turns and turns[-1]["role"] == role:
             turns[-1]["content"] += blocks
@@ -110,19 +89,13 @@ def _conversation(messages: list[JSON]) -> JSON:
     return {"messages": turns} | ({"system": system} if system else {})
 
 
-def _refuse_members(message: JSON, at: str, known: tuple[str, ...]) -> None:
-    for name, value in message.items():
-        if name not in known and value is not None:
-            raise _cannot(f"{at}.{name}")
-
-
 def _texts(content: str | list[JSON], at: str) -> list[JSON]:
     if isinstance(content, str):
         return [_text(content)] if content else []
     blocks = []
     for part in content:
         if part["type"] not in ("text", "refusal"):
-            raise _cannot(f"{at} ({part['type']})")
+            raise _SAYABLE.cannot(f"{at} ({part['type']})")
         said = part[part["type"]]
         if said:
             blocks.append(_text(said))
@@ -150,7 +123,7 @@ def _block(part: JSON, at: str) -> JSON:
             title = part["file"].get("filename")
             return {"type": "document", "source": source} | ({"title": title} if title else {})
         case other:
-            raise _cannot(f"{at} ({other})")
+            raise _SAYABLE.cannot(f"{at} ({other})")
 
 
 def _inline(url: str) -> JSON | None:
@@ -171,7 +144,7 @@ def _result(message: JSON, at: str) -> JSON:
 def _assistant(message: JSON, at: str) -> Iterator[JSON]:
     known = ("role", "content", "tool_calls", "refusal", "thinking_blocks", "annotations")
     # A thought without Anthropic's signature would be refused there.
-    _refuse_members(message, at, (*known, "reasoning_content", "reasoning"))
+    _SAYABLE.only(message, at, (*known, "reasoning_content", "reasoning"))
     yield from message.get("thinking_blocks") or ()
     yield from _texts(message.get("content") or "", at)
     if message.get("refusal"):
@@ -179,7 +152,7 @@ def _assistant(message: JSON, at: str) -> Iterator[JSON]:
     for number, call in enumerate(message.get("tool_calls") or ()):
         where = f"{at}.tool_calls[{number}]"
         if call.get("type", "function") != "function":
-            raise _cannot(f"{where} ({call['type']})")
+            raise _SAYABLE.cannot(f"{where} ({call['type']})")
         arguments = _arguments(call["function"]["arguments"])
         if arguments is None:
             raise WireError(f"{where}.function.arguments is not a JSON object", where)
@@ -204,7 +177,7 @@ def _tools(asked: JSON) -> JSON:
     tools = []
     for number, tool in enumerate(asked.get("tools") or ()):
         if tool["type"] != "function":
-            raise _cannot(f"tools[{number}] ({tool['type']})")
+            raise _SAYABLE.cannot(f"tools[{number}] ({tool['type']})")
         function = tool["function"]
         kept = ("description", "strict")
         tools.append(
@@ -219,7 +192,7 @@ def _tools(asked: JSON) -> JSON:
         sent["tool_choice"] = {"type": _CHOICES[choice]}
     elif choice is not None:
         if choice["type"] != "function":
-            raise _cannot(f"tool_choice ({choice['type']})")
+            raise _SAYABLE.cannot(f"tool_choice ({choice['type']})")
         sent["tool_choice"] = {"type": "tool", "name": choice["function"]["name"]}
     if asked.get("parallel_tool_calls") is False and tools:
         chosen = sent.setdefault("tool_choice", {"type": "auto"})
@@ -236,7 +209,7 @@ def _settings(asked: JSON) -> JSON:
         sent["metadata"] = {"user_id": user}
     if tier := asked.get("service_tier"):
         if tier not in _TIERS:
-            raise _cannot(f"service_tier ({tier})")
+            raise _SAYABLE.cannot(f"service_tier ({tier})")
         sent["service_tier"] = _TIERS[tier]
     output: JSON = {}
     effort = asked.get("reasoning_effort")
@@ -247,5 +220,5 @@ def _settings(asked: JSON) -> JSON:
     if form["type"] == "json_schema":
         output["format"] = {"type": "json_schema", "schema": form["json_schema"]["schema"]}
     elif form["type"] != "text":
-        raise _cannot(f"response_format ({form['type']})")
+        raise _SAYABLE.cannot(f"response_format ({form['type']})")
     return sent | ({"output_config": output} if output else {})

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from cascaded.wire.anthropic import CLIENT_TOOLS, TOKENS_PER_CLIENT_TOOL
-from cascaded.wire.between.said import Said, raw_members, refers
-from cascaded.wire.openai_chat import WireError, is_absent
+from cascaded.wire.between.said import Said, Saying, legible
+from cascaded.wire.openai_chat import WireError
 
 JSON = dict[str, Any]
 MAX_LOW_EFFORT_TOKENS = 4_096
@@ -31,46 +31,18 @@ _READ = frozenset(
 
 def to_chat(fields: Mapping[str, msgspec.Raw]) -> Said:
     """The body in chat-completions form. Raises `WireError` for what is no Messages body."""
-    try:
+    with legible("Messages"):
         return _Sayer(fields).said()
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"the body cannot be read: {error}") from None
-    except (TypeError, KeyError, AttributeError) as error:
-        raise WireError(f"the body is not as the Messages API has it: {error!r}") from None
 
 
-class _Sayer:
-    def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
-        self._fields = fields
-        self._unsayable: list[str] = []
-        self._elsewhere: list[str] = []
-        self._unseen = 0
-        self._sent: JSON = {}
-
+class _Sayer(Saying):
     def said(self) -> Said:
-        fields = self._fields
+        """All of it."""
         self._sent["messages"] = [*self._system(), *self._messages()]
-        for name, raw in fields.items():
-            if name in _SAME:
-                self._sent[name] = raw
-            elif name not in _READ and name not in _HINTS and not is_absent(raw):
-                self._unsayable.append(name)
+        self._members(_SAME, _READ | _HINTS)
         self._tools()
         self._settings()
-        return Said(
-            raw_members(self._sent), tuple(self._unsayable), self._unseen, tuple(self._elsewhere)
-        )
-
-    def _get(self, name: str) -> Any:
-        raw = self._fields.get(name)
-        return None if raw is None else msgspec.json.decode(raw)
-
-    def _cannot(self, what: str, block: object) -> None:
-        said = msgspec.json.encode(block)
-        self._unsayable.append(what)
-        self._unseen += len(said)
-        if refers(said):
-            self._elsewhere.append(what)
+        return self._all()
 
     # --- the conversation
 

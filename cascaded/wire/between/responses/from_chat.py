@@ -10,32 +10,37 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import raw_members
-from cascaded.wire.openai_chat import Fields, WireError, is_absent
+from cascaded.wire.between.said import Sayable, legible, raw_members
+from cascaded.wire.openai_chat import Fields
 from cascaded.wire.responses import LOGPROBS
 
 JSON = dict[str, Any]
 REASONING_ITEMS = "reasoning_items"
 """A member of an assistant's message in chat completions: its thoughts, as Responses told them."""
-_SAME = (
-    *("model", "stream", "temperature", "top_p", "user", "safety_identifier", "service_tier"),
-    *("parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"),
-)
-_READ = frozenset(
-    {"messages", "tools", "tool_choice", "response_format", "reasoning_effort", "verbosity"}
-) | {"logprobs", "top_logprobs"}
-_BOUNDS = ("max_tokens", "max_completion_tokens")
-_LEFT_OUT = frozenset({"metadata", "store", "stream_options", "seed", "prediction"})
-_NEUTRAL: Mapping[str, tuple[bytes, ...]] = {
-    "n": (b"1",),
-    "stop": (b"[]",),
-    "frequency_penalty": (b"0", b"0.0"),
-    "presence_penalty": (b"0", b"0.0"),
-    "logit_bias": (b"{}",),
-    "modalities": (b'["text"]',),
-}
-"""Values that ask for nothing that Responses do not do anyway."""
 _THOUGHTS = ("thinking_blocks", "reasoning_content", "reasoning")
+_SAYABLE = Sayable(
+    same=(
+        *("model", "stream", "temperature", "top_p", "user", "safety_identifier", "service_tier"),
+        *("parallel_tool_calls", "prompt_cache_key", "prompt_cache_retention"),
+    ),
+    read={
+        *("messages", "tools", "tool_choice", "response_format", "reasoning_effort", "verbosity"),
+        *("logprobs", "top_logprobs"),
+    },
+    left_out={
+        *("metadata", "store", "stream_options", "seed", "prediction"),
+        *("max_tokens", "max_completion_tokens"),
+    },
+    neutral={
+        "n": (b"1",),
+        "stop": (b"[]",),
+        "frequency_penalty": (b"0", b"0.0"),
+        "presence_penalty": (b"0", b"0.0"),
+        "logit_bias": (b"{}",),
+        "modalities": (b'["text"]',),
+    },
+    api="OpenAI's Responses API",
+)
 
 
 def to_responses(fields: Mapping[str, msgspec.Raw]) -> Fields:
@@ -43,27 +48,12 @@ def to_responses(fields: Mapping[str, msgspec.Raw]) -> Fields:
 
     Raises `WireError` naming what Responses cannot say.
     """
-    try:
+    with legible("chat completions"):
         return raw_members(_said(fields))
-    except WireError:
-        raise
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"the body cannot be read: {error}") from None
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise WireError(f"the body is not as chat completions have it: {error!r}") from None
 
 
 def _said(fields: Mapping[str, msgspec.Raw]) -> JSON:
-    sent: JSON = {}
-    for name, raw in fields.items():
-        if is_absent(raw) or name in _READ or name in _LEFT_OUT or name in _BOUNDS:
-            continue
-        if name in _SAME:
-            sent[name] = raw
-        elif bytes(raw) not in _NEUTRAL.get(name, ()):
-            raise _cannot(name)
-    asked = {name: msgspec.json.decode(fields[name]) for name in _READ & fields.keys()}
-    asked = {name: value for name, value in asked.items() if value is not None}
+    sent, asked = _SAYABLE.sort(fields)
     items = [
         item
         for number, message in enumerate(asked["messages"])
@@ -72,21 +62,13 @@ def _said(fields: Mapping[str, msgspec.Raw]) -> JSON:
     return sent | {"input": items} | _tools(asked) | _settings(asked)
 
 
-def _cannot(name: str) -> WireError:
-    return WireError(
-        f"{name} cannot be said in OpenAI's Responses API, by which a model of this call is asked:"
-        " leave it out, or name a model that takes chat completions",
-        name,
-    )
-
-
 # --- the conversation
 
 
 def _items(message: JSON, at: str) -> Iterator[JSON]:
     match message["role"]:
         case "system" | "developer" | "user" as role:
-            _refuse_members(message, at, ("role", "content"))
+            _SAYABLE.only(message, at, ("role", "content"))
             yield {"role": role, "content": _content(message["content"], at)}
         case "tool":
             said = _content(message["content"], at)
@@ -95,13 +77,7 @@ def _items(message: JSON, at: str) -> Iterator[JSON]:
         case "assistant":
             yield from _assistant(message, at)
         case other:
-            raise _cannot(f"{at} (role {other})")
-
-
-def _refuse_members(message: JSON, at: str, known: tuple[str, ...]) -> None:
-    for name, value in message.items():
-        if name not in known and value is not None:
-            raise _cannot(f"{at}.{name}")
+            raise _SAYABLE.cannot(f"{at} (role {other})")
 
 
 def _content(content: str | list[JSON], at: str) -> str | list[JSON]:
@@ -122,22 +98,22 @@ def _part(part: JSON, at: str) -> JSON:
             file = part["file"]
             return {"type": "input_file"} | {name: file[name] for name in kept if name in file}
         case other:
-            raise _cannot(f"{at} ({other})")
+            raise _SAYABLE.cannot(f"{at} ({other})")
 
 
 def _assistant(message: JSON, at: str) -> Iterator[JSON]:
     known = ("role", "content", "tool_calls", "refusal", "annotations", REASONING_ITEMS)
-    _refuse_members(message, at, (*known, *_THOUGHTS))
+    _SAYABLE.only(message, at, (*known, *_THOUGHTS))
     for number, item in enumerate(message.get(REASONING_ITEMS) or ()):
         if item["type"] != "reasoning":
-            raise _cannot(f"{at}.{REASONING_ITEMS}[{number}] ({item['type']})")
+            raise _SAYABLE.cannot(f"{at}.{REASONING_ITEMS}[{number}] ({item['type']})")
         yield item
     parts = list(_spoken(message, at))
     if parts:
         yield {"type": "message", "role": "assistant", "content": parts}
     for number, call in enumerate(message.get("tool_calls") or ()):
         if call.get("type", "function") != "function":
-            raise _cannot(f"{at}.tool_calls[{number}] ({call['type']})")
+            raise _SAYABLE.cannot(f"{at}.tool_calls[{number}] ({call['type']})")
         said = call["function"]
         named = {"call_id": call["id"], "name": said["name"], "arguments": said["arguments"]}
         yield {"type": "function_call", **named}
@@ -154,7 +130,7 @@ def _spoken(message: JSON, at: str) -> Iterator[JSON]:
             case "refusal":
                 yield {"type": "refusal", "refusal": part["refusal"]}
             case other:
-                raise _cannot(f"{at} ({other})")
+                raise _SAYABLE.cannot(f"{at} ({other})")
     if message.get("refusal"):
         yield {"type": "refusal", "refusal": message["refusal"]}
 
@@ -167,7 +143,7 @@ def _tools(asked: JSON) -> JSON:
     tools = []
     for number, tool in enumerate(asked.get("tools") or ()):
         if tool["type"] != "function":
-            raise _cannot(f"tools[{number}] ({tool['type']})")
+            raise _SAYABLE.cannot(f"tools[{number}] ({tool['type']})")
         function = tool["function"]
         # Responses are strict where nothing is said, chat completions are not.
         strict = bool(function.get("strict"))
@@ -179,7 +155,7 @@ def _tools(asked: JSON) -> JSON:
         sent["tool_choice"] = choice
     elif choice is not None:
         if choice["type"] != "function":
-            raise _cannot(f"tool_choice ({choice['type']})")
+            raise _SAYABLE.cannot(f"tool_choice ({choice['type']})")
         sent["tool_choice"] = {"type": "function", "name": choice["function"]["name"]}
     return sent
 

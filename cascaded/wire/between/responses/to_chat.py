@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import Said, raw_members, refers
-from cascaded.wire.openai_chat import WireError, is_absent
+from cascaded.wire.between.said import Said, Saying, legible
+from cascaded.wire.openai_chat import WireError
 from cascaded.wire.responses import LOGPROBS
 
 JSON = dict[str, Any]
@@ -32,23 +32,13 @@ _LEFT_OUT = frozenset(
 
 def to_chat(fields: Mapping[str, msgspec.Raw]) -> Said:
     """The body in chat-completions form. Raises `WireError` for what is no Responses body."""
-    try:
+    with legible("Responses"):
         return _Sayer(fields).said()
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise WireError(f"the body cannot be read: {error}") from None
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        if isinstance(error, WireError):
-            raise
-        raise WireError(f"the body is not as the Responses API has it: {error!r}") from None
 
 
-class _Sayer:
+class _Sayer(Saying):
     def __init__(self, fields: Mapping[str, msgspec.Raw]) -> None:
-        self._fields = fields
-        self._unsayable: list[str] = []
-        self._elsewhere: list[str] = []
-        self._unseen = 0
-        self._sent: JSON = {}
+        super().__init__(fields)
         self._messages: list[JSON] = []
         self._turn: JSON | None = None
         """The assistant's message under way: a thought, words and calls of one turn."""
@@ -56,33 +46,16 @@ class _Sayer:
         """What tools showed, which only a user's message may, after all of their results."""
 
     def said(self) -> Said:
-        fields = self._fields
+        """All of it."""
         if instructions := self._get("instructions"):
             self._messages.append({"role": "system", "content": instructions})
         self._conversation()
         # Where nothing of it can be said it is not asked so; but it is measured.
         self._sent["messages"] = self._messages or [{"role": "user", "content": ""}]
-        for name, raw in fields.items():
-            if name in _SAME:
-                self._sent[name] = raw
-            elif name not in _READ and name not in _LEFT_OUT and not is_absent(raw):
-                self._unsayable.append(name)
+        self._members(_SAME, _READ | _LEFT_OUT)
         self._tools()
         self._settings()
-        return Said(
-            raw_members(self._sent), tuple(self._unsayable), self._unseen, tuple(self._elsewhere)
-        )
-
-    def _get(self, name: str) -> Any:
-        raw = self._fields.get(name)
-        return None if raw is None else msgspec.json.decode(raw)
-
-    def _cannot(self, what: str, part: object) -> None:
-        said = msgspec.json.encode(part)
-        self._unsayable.append(what)
-        self._unseen += len(said)
-        if refers(said):
-            self._elsewhere.append(what)
+        return self._all()
 
     # --- the conversation
 
