@@ -21,6 +21,7 @@ from cascaded.config.schema import (
     Hooks,
     Ladder,
     LiteLLM,
+    LocalEmbeddings,
     Model,
     OpenAICompatible,
     Provider,
@@ -296,7 +297,7 @@ class _Relations:
                 self._report.add((*path, key), "a free model has no price", "free or a price")
         elif priced:
             self._check_both(path, model, "input", "output")
-        elif isinstance(self._config.providers.get(model.provider), Embedded):
+        elif isinstance(self._config.providers.get(model.provider), Embedded | LocalEmbeddings):
             self._report.add(
                 (*path, "free"),
                 "missing: no catalogue knows what a model on this machine costs",

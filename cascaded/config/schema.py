@@ -391,6 +391,11 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     """Tokens of context to make room for. By default 8,192."""
 
 
+class LocalEmbeddings(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="embedder"):
+    """Embeddings by the model of `[embedder]`, on this machine, without a key; needs the extra
+    `onnx`. Its models are for `/v1/embeddings` alone, and free."""
+
+
 class LiteLLM(Remote, frozen=True, kw_only=True, tag="litellm"):
     """Whatever LiteLLM reaches, through a process of its own; needs the extra `litellm`. Its
     models' `upstream_name` is LiteLLM's, such as `bedrock/anthropic.claude-sonnet-4`."""
@@ -406,7 +411,7 @@ class LiteLLM(Remote, frozen=True, kw_only=True, tag="litellm"):
     """Further arguments of each of its calls, such as `api_base`."""
 
 
-Provider = OpenAICompatible | Anthropic | Embedded | LiteLLM
+Provider = OpenAICompatible | Anthropic | Embedded | LiteLLM | LocalEmbeddings
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

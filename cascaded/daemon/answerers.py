@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -53,11 +53,17 @@ class Answerer(NamedTuple):
 
 
 def make_answerers(
-    config: Config, clock: Clock, former: Mapping[str, Answerer], number: int, tell: Tell
+    config: Config,
+    clock: Clock,
+    former: Mapping[str, Answerer],
+    number: int,
+    tell: Tell,
+    embeddings: Callable[[str], Provider],
 ) -> dict[str, Answerer]:
     """Everybody who answers, by name; who is among the former with the same settings stays.
 
-    `number` tells this configuration from those before it; `tell` hears of who is left alone.
+    `number` tells this configuration from those before it; `tell` hears of who is left alone;
+    `embeddings` makes a provider of this name over the embedder of this configuration.
     Raises `StartError`.
     """
     answerers: dict[str, Answerer] = {}
@@ -75,6 +81,10 @@ def make_answerers(
                 place = Path(config.server.socket + ".d")
                 stem = f"litellm-{list(config.providers).index(name)}-{number}"
                 make = partial(_litellm, name, settings, place / stem, clock)
+            case schema.LocalEmbeddings():
+                made_of = (number,)  # it keeps nothing
+                thresholds = NEVER
+                make = partial(embeddings, name)
             case schema.Embedded():
                 made_of = (settings, wanted)
                 thresholds = NEVER  # its supervisor sees to it

@@ -201,13 +201,16 @@ def prices_today(config: Config, clock: Clock) -> FindPrice:
 def _regions(config: Config) -> dict[str, str | None]:
     """Where each provider keeps data."""
     return {
-        name: LOCAL_REGION if isinstance(settings, schema.Embedded) else settings.region
+        name: LOCAL_REGION
+        if isinstance(settings, schema.Embedded | schema.LocalEmbeddings)
+        else settings.region
         for name, settings in config.providers.items()
     }
 
 
 _KINDS: Mapping[type, frozenset[Kind]] = {
     schema.OpenAICompatible: KINDS,
+    schema.LocalEmbeddings: frozenset({"embedding"}),
     schema.Embedded: KINDS - {"embedding"},  # its server is started for text alone
 }
 """What providers have routes for; others only chat."""

@@ -50,7 +50,9 @@ from cascaded.policy.outages import State
 from cascaded.policy.pricing import price_table_hash
 from cascaded.policy.routing.balance import Balance
 from cascaded.policy.routing.book import ModelBook
+from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Clock, Directory
+from cascaded.providers.local_embeddings import LocalEmbeddings
 from cascaded.state.backup import back_up
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
@@ -89,13 +91,20 @@ def make_generation(
     rulebook = rulebook_of(config, ground.overrides)
     living = former.answerers if former else {}
     tell = partial(_tell, ground.log)
-    answerers = make_answerers(config, ground.clock, living, number, tell)
+    small_models = make_small_models(config, former.small_models if former else None)
+    vocabularies = make_vocabularies(config)
+    embeddings = partial(
+        LocalEmbeddings,
+        embedder=small_models.embedder,
+        count=vocabularies.count_text,
+        clock=ground.clock,
+    )
+    answerers = make_answerers(config, ground.clock, living, number, tell, embeddings)
     book = model_book(config, prices_today(config, ground.clock))
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
-    small_models = make_small_models(config, former.small_models if former else None)
     balance = former.services.pipeline.climber.balance if former else Balance()
-    parts = _parts(config, ground, book, rulebook, users, hooks)
+    parts = _parts(config, ground, book, rulebook, users, hooks, vocabularies)
     bench = Bench(
         batches=ground.batches,
         stand=parts.stand,
@@ -218,6 +227,7 @@ def _parts(
     rulebook: Rulebook,
     users: Directory,
     hooks: Hooks | None,
+    vocabularies: Vocabularies,
 ) -> Parts:
     """What the stages are made with."""
     return Parts(
@@ -227,7 +237,7 @@ def _parts(
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=make_guardian(config, ground),
         cache=recollection(config, ground.cache, ground.flights, ground.clock),
-        vocabularies=make_vocabularies(config),
+        vocabularies=vocabularies,
         offload=ground.offload,
         ledger=ground.ledger,
         audit=ground.audit,

@@ -1,11 +1,13 @@
 """Who answers under the next configuration: the same where nothing changed."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cascaded.daemon.answerers import make_answerers
+from cascaded.config import Config
+from cascaded.daemon.answerers import Answerer, make_answerers
 from cascaded.daemon.errors import StartError
 from tests.support.daemon import parse
 from tests.support.fakes import FakeClock
@@ -30,8 +32,9 @@ free = true
 """
 
 
-def tell(*_: object) -> None:
-    """Nobody listens."""
+def made(config: Config, former: Mapping[str, Answerer], number: int) -> dict[str, Answerer]:
+    """Nobody listens, and nobody asks for embeddings."""
+    return make_answerers(config, FakeClock(), former, number, print, NotImplemented)
 
 
 @pytest.fixture
@@ -43,12 +46,10 @@ def ca(tmp_path: Path) -> Path:
 
 def test_an_upstream_is_the_same_until_something_of_it_changes(ca: Path) -> None:
     text = UPSTREAM.replace("{ca}", str(ca))
-    first = make_answerers(parse(text, KEY="one-key-of-mine"), FakeClock(), {}, 1, tell)
+    first = made(parse(text, KEY="one-key-of-mine"), {}, 1)
 
     def again(text: str = text, key: str = "one-key-of-mine") -> bool:
-        return (
-            make_answerers(parse(text, KEY=key), FakeClock(), first, 2, tell)["up"] is first["up"]
-        )
+        return made(parse(text, KEY=key), first, 2)["up"] is first["up"]
 
     assert again()
     assert again(text + "[aliases]\nother = 'm'\n")
@@ -59,15 +60,15 @@ def test_an_upstream_is_the_same_until_something_of_it_changes(ca: Path) -> None
     config = parse(text, KEY="one-key-of-mine")
     ca.unlink()
     with pytest.raises(StartError, match="ca_file"):
-        make_answerers(config, FakeClock(), first, 2, tell)
+        made(config, first, 2)
 
 
 def test_a_changed_embedded_model_runs_beside_the_former(tmp_path: Path) -> None:
     config = parse(EMBEDDED, XDG_RUNTIME_DIR=str(tmp_path))
-    first = make_answerers(config, FakeClock(), {}, 1, tell)
-    assert make_answerers(config, FakeClock(), first, 2, tell) == first
+    first = made(config, {}, 1)
+    assert made(config, first, 2) == first
     changed = parse(EMBEDDED.replace("threads = 1", "threads = 2"), XDG_RUNTIME_DIR=str(tmp_path))
-    other = make_answerers(changed, FakeClock(), first, 2, tell)
+    other = made(changed, first, 2)
     providers: list[Any] = [each["embedded"].provider for each in (first, other)]
     sockets = [one._served["smollm2-135m-instruct"].place.socket for one in providers]
     assert [one.name for one in sockets] == ["embedded-0.sock", "embedded-2-0.sock"]
