@@ -1,4 +1,4 @@
-"""`POST /v1/messages/count_tokens`: how long a prompt is. Free, and answered without a hold."""
+"""How long a prompt is, of Messages and of Responses. Free, and answered without a hold."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,13 +13,13 @@ from cascaded.ports import Call, Counter, Stage
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import ProviderError
 from cascaded.types.model import Model
-from cascaded.types.request import Request
+from cascaded.types.request import Original, Request
 from cascaded.wire.anthropic import countable
 
 
 class Counting:
-    """Who counts: the provider of the first model of the ladder that can be asked; where none
-    can, the daemon, as for its own estimates (exact for public vocabularies, else a bound)."""
+    """Who counts: for Messages the provider of the first model of the ladder that can be asked;
+    else the daemon, as for its own estimates (exact for public vocabularies, else a bound)."""
 
     def __init__(
         self, stages: Sequence[Stage], measure: Stage, counters: Mapping[str, Counter]
@@ -31,9 +31,9 @@ class Counting:
         self._dialect = Messages()
 
     async def count(self, incoming: Incoming) -> web.Response:
-        """The answer. Raises `WireError`."""
+        """`POST /messages/count_tokens`. Raises `WireError`."""
         request = self._dialect.read(incoming)
-        counted = await self._count(request)
+        counted = await self.of(request)
         if isinstance(counted, Refusal):
             return self._dialect.refuse(counted, request.id)
         return web.Response(
@@ -42,7 +42,8 @@ class Counting:
             content_type="application/json",
         )
 
-    async def _count(self, request: Request) -> int | Refusal:
+    async def of(self, request: Request) -> int | Refusal:
+        """The tokens of its prompt."""
         walk = Walk(request)
         step = await walk.through(self._stages)
         if step is not None:
@@ -50,20 +51,24 @@ class Counting:
             return step
         ladder = walk.decision.ladder
         assert ladder is not None
+        original = walk.request.original
         for rung in ladder.rungs:
-            if rung.model.provider in self._counters:
-                return await self._ask(walk.request, rung.model)
+            if (
+                original
+                and original.form == rung.model.form
+                and rung.model.provider in self._counters
+            ):
+                return await self._ask(walk.request, original, rung.model)
         measured = await self._measure(walk.request, walk.decision)
         assert isinstance(measured, Decision | Refusal)
         return measured.input_tokens if isinstance(measured, Decision) else measured
 
-    async def _ask(self, request: Request, model: Model) -> int | Refusal:
-        assert request.original is not None  # it came as Messages
+    async def _ask(self, request: Request, original: Original, model: Model) -> int | Refusal:
         counter = self._counters[model.provider]
         call = Call(
             model=model,
-            fields=countable(request.original.fields, model),
-            headers=request.original.headers,
+            fields=countable(original.fields, model),
+            headers=original.headers,
             stream=False,
             request_id=request.id,
             caller_key=request.caller_key if counter.traits.forward_caller_key else None,

@@ -20,6 +20,7 @@ from cascaded.state.responses import MAX_TURNS, KeptResponses
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError
 from cascaded.types.kept import KeptResponse
+from cascaded.types.request import Request
 from cascaded.wire.openai_chat import WireError
 from cascaded.wire.responses import ResponsesRequest, input_items, parse_responses, with_members
 
@@ -43,6 +44,7 @@ class Threads:
         *,
         keep: Literal["asked", "always", "never"],
         stand: Standing,
+        count: Callable[[Request], Awaitable[int | Refusal]],
         clock: Clock,
         new_id: Callable[[], str],
         max_bytes: int,
@@ -52,6 +54,7 @@ class Threads:
         self._kept = kept
         self._keep_mode = keep
         self._stand = stand
+        self._count = count
         self._clock = clock
         self._new_id = new_id
         self._max_bytes = max_bytes
@@ -59,21 +62,27 @@ class Threads:
 
     async def create(self, converse: Converse, incoming: Incoming) -> web.StreamResponse:
         """`POST /responses`. Raises `WireError`."""
-        asked, fields = parse_responses(incoming.body)
-        thread = Thread(id=ID + self._new_id())
-        keeps = self._keeps(asked)
-        if keeps or asked.previous_response_id is not None:
-            found = await self._thread(incoming, asked, thread, keeps=keeps)
-            if isinstance(found, Refusal):
-                return error_response(found, incoming.request_id)
-            thread = found
-        dialect = Responses(asked, fields, thread)
+        dialect = await self._dialect(incoming, keeps=True)
+        if isinstance(dialect, Refusal):
+            return error_response(dialect, incoming.request_id)
+        thread = dialect.thread
         response = await converse(dialect, incoming)
         if dialect.given is None or thread.keep is None or await thread.keep(dialect.given):
             return response
         assert isinstance(response, web.Response)  # a stream keeps its own
         response.body = with_members(dialect.given, UNKEPT)
         return response
+
+    async def count(self, incoming: Incoming) -> web.Response:
+        """`POST /responses/input_tokens`: how long the prompt of a call would be. Raises
+        `WireError`."""
+        dialect = await self._dialect(incoming, keeps=False)
+        if isinstance(dialect, Refusal):
+            return error_response(dialect, incoming.request_id)
+        counted = await self._count(dialect.read(incoming))
+        if isinstance(counted, Refusal):
+            return error_response(counted, incoming.request_id)
+        return _told(incoming, {"object": "response.input_tokens", "input_tokens": counted})
 
     async def get(self, incoming: Incoming) -> web.Response:
         """`GET /responses/{id}`."""
@@ -135,6 +144,18 @@ class Threads:
         ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else {}
         told = {"object": "list", "data": page, "first_id": None, "last_id": None, **ends}
         return _told(incoming, {**told, "has_more": len(items) > size})
+
+    async def _dialect(self, incoming: Incoming, *, keeps: bool) -> Responses | Refusal:
+        """Who reads and answers a call, with what it goes on from. `keeps`: where it says so."""
+        asked, fields = parse_responses(incoming.body)
+        thread = Thread(id=ID + self._new_id())
+        keeps = keeps and self._keeps(asked)
+        if keeps or asked.previous_response_id is not None:
+            found = await self._thread(incoming, asked, thread, keeps=keeps)
+            if isinstance(found, Refusal):
+                return found
+            thread = found
+        return Responses(asked, fields, thread)
 
     def _keeps(self, asked: ResponsesRequest) -> bool:
         if self._keep_mode == "never" and asked.store:

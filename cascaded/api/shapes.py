@@ -288,6 +288,13 @@ class InputItems(msgspec.Struct, frozen=True, kw_only=True):
     has_more: bool
 
 
+class InputTokens(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a prompt is."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class ResponseGone(msgspec.Struct, frozen=True, kw_only=True):
     """A response that was forgotten."""
 

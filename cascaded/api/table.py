@@ -51,6 +51,7 @@ from cascaded.api.shapes import (
     FileObject,
     Holds,
     InputItems,
+    InputTokens,
     KeptOrganization,
     KeptUser,
     KeptWorkspace,
@@ -502,6 +503,22 @@ ROUTES: tuple[Route, ...] = (
         body=ResponsesBody,
         answer=ResponseAnswer,
         streams=True,
+        errors=(
+            *(*CALL, *DECIDED, *ANSWERED),
+            *("previous_response_not_found", "state_unavailable"),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/responses/input_tokens",
+        who="callers",
+        foreign=True,
+        does="How many tokens the prompt of a call of OpenAI's Responses has; counted here, or"
+        " bounded.",
+        serve=lambda now: now.threads.count,
+        headers=CLAIMS,
+        body=ResponsesBody,
+        answer=InputTokens,
         errors=(
             *(*CALL, *DECIDED, *ANSWERED),
             *("previous_response_not_found", "state_unavailable"),

@@ -113,6 +113,7 @@ def make_generation(
         new_id=new_id,
         query_timeout_s=config.server.request_timeout_s,
     )
+    counting = Counting(laddering(parts), measuring(parts), counters(answerers))
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
@@ -127,11 +128,12 @@ def make_generation(
             audit=ground.audit,
             holds=ground.holds,
         ),
-        counting=Counting(laddering(parts), measuring(parts), counters(answerers)),
+        counting=counting,
         threads=Threads(
             ground.responses,
             keep=config.responses.keep,
             stand=parts.stand,
+            count=counting.of,
             clock=ground.clock,
             new_id=new_id,
             max_bytes=config.cascade.max_prompt_bytes,

@@ -29,6 +29,7 @@ MAY: dict[tuple[str, str], Who] = {
     ("POST", "/messages"): "callers",
     ("POST", "/messages/count_tokens"): "callers",
     ("POST", "/responses"): "callers",
+    ("POST", "/responses/input_tokens"): "callers",
     ("GET", "/responses/{id}"): "callers",
     ("DELETE", "/responses/{id}"): "callers",
     ("GET", "/responses/{id}/input_items"): "callers",

@@ -465,6 +465,22 @@ class TestKept:
         with pytest.raises(openai.NotFoundError):
             sdk.responses.retrieve(made.id)
 
+    def test_a_prompt_is_counted(self, sdk: openai.OpenAI, upstream: Upstream) -> None:
+        """As what it costs, with all that it goes on from."""
+        upstream.on("strong", Says(GOOD))
+        first = ask(sdk, "strong", store=True)
+        alone = sdk.responses.input_tokens.count(model="strong", input=QUESTION)
+        thread: Any = {"model": "strong", "input": QUESTION, "previous_response_id": first.id}
+        together = sdk.responses.input_tokens.count(**thread)
+        assert alone.object == "response.input_tokens"
+        assert alone.input_tokens < together.input_tokens
+        assert sdk.responses.input_tokens.count(model="opus", input=QUESTION).input_tokens
+        with pytest.raises(openai.NotFoundError):
+            sdk.responses.input_tokens.count(model="cascade/none", input=QUESTION)
+        with pytest.raises(openai.BadRequestError):
+            sdk.responses.input_tokens.count(model="strong", previous_response_id="resp_none")
+        assert len(upstream.received) == 1, "nobody is asked"
+
     def test_items_come_in_pages(self, sdk: openai.OpenAI, upstream: Upstream) -> None:
         upstream.on("strong", Says(GOOD))
         items: Any = [{"role": "user", "content": str(number)} for number in range(5)]

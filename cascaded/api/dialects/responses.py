@@ -77,13 +77,13 @@ class Responses:
         """A plain answer that was given."""
         self._asked = asked
         self._fields = fields
-        self._thread = thread
+        self.thread = thread
 
     def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`. Inside it is a chat completion, with what came beside it."""
         asked, fields = self._asked, self._fields
-        if self._thread.earlier:
-            items = [*self._thread.earlier, *input_items(asked)]
+        if self.thread.earlier:
+            items = [*self.thread.earlier, *input_items(asked)]
             fields = {**fields, "input": msgspec.Raw(msgspec.json.encode(items))}
         said = to_chat(fields)
         original = Original(
@@ -98,15 +98,15 @@ class Responses:
 
     def stream(self, http: web.Request, request: Request) -> StreamReply:
         """See `Dialect.stream`."""
-        return ResponsesStream(http, request, self._thread)
+        return ResponsesStream(http, request, self.thread)
 
     def answer(
         self, request: Request, event: Event, outcome: Outcome, result: Result
     ) -> web.Response:
         """See `Dialect.answer`."""
-        members = self._thread.members
+        members = self.thread.members
         if event.form != "responses":
-            self.given = events_of(request, self._thread).whole(
+            self.given = events_of(request, self.thread).whole(
                 in_chat(event, request.created_s), result.usage
             )
         else:
