@@ -12,6 +12,7 @@ from cascaded.api.claims import from_headers, with_body
 from cascaded.api.dialects.base import Incoming
 from cascaded.api.dialects.native import Native
 from cascaded.api.errors import error_object, error_response
+from cascaded.api.own_calls import Notes, correction, own_call
 from cascaded.api.replies import json_response
 from cascaded.pipeline.run import Walk
 from cascaded.pipeline.stages.peek import LEAST
@@ -28,6 +29,7 @@ from cascaded.types.limits import (
     Demand,
     Denial,
     Existing,
+    HoldStatus,
     LimitView,
     Preview,
     Receipt,
@@ -54,6 +56,9 @@ class OutsideHold(msgspec.Struct, frozen=True):
     nano_usd: int
     expires_ns: int
     """Monotonic."""
+    caller: Caller
+    """Whom it is charged to."""
+    request_id: str
     charged: bool = False
     """It expired, or was open when a daemon ended: what its owner says now is later evidence."""
 
@@ -75,10 +80,12 @@ class Desk:
         deciding: Sequence[Stage],
         heed: Heed | None,
         audit: Audit,
+        notes: Notes,
         holds: OutsideHolds,
     ) -> None:
         """`holds` is what was handed out: it outlives this desk's configuration."""
         self._audit = audit
+        self._notes = notes
         self._ledger = ledger
         self._clock = clock
         self._stand = stand
@@ -144,7 +151,12 @@ class Desk:
         if not isinstance(answer, Existing):
             expires_ns = self._clock.monotonic_ns() + int(asked.expires_in_s * NS_PER_S)
             self._holds[answer.hold] = OutsideHold(
-                incoming.principal.id, caller.user_id, answer.nano_usd, expires_ns
+                incoming.principal.id,
+                caller.user_id,
+                answer.nano_usd,
+                expires_ns,
+                caller,
+                incoming.request_id,
             )
         await self._ledger.durable(answer.seq)
         state = answer.state if isinstance(answer, Existing) else "open"
@@ -212,10 +224,11 @@ class Desk:
         scopes = [(one.scope, one.id, parse_amount(one.cost, "cost")) for one in asked.scopes]
         number = incoming.http.match_info["hold"]
         try:
+            before = self._ledger.hold(int(number))
             receipt = self._ledger.adjust(int(number), cost, scopes)
         except (HoldError, ValueError):
             return error_response(_no_hold(number), incoming.request_id)
-        return await self._adjusted(incoming, receipt, "the provider's bill")
+        return await self._adjusted(incoming, before, receipt, "the provider's bill")
 
     def left(self, decision: Decision) -> tuple[LimitView, ...]:
         """What is left of the limits that a call was charged to; nothing where nobody knows."""
@@ -244,6 +257,7 @@ class Desk:
             receipt = self._ledger.post(number, held.nano_usd, "unknown")
             del self._holds[number]
             self._audit.settled(receipt, actor="expiry", user_id=held.user_id)
+            self._note(held, receipt)
         return len(late)
 
     async def _resolved(
@@ -256,6 +270,7 @@ class Desk:
             user_id=held.user_id,
             request_id=incoming.request_id,
         )
+        self._note(held, receipt)
         await self._ledger.durable(receipt.seq)
         return json_response(money.receipt_row(receipt))
 
@@ -274,7 +289,23 @@ class Desk:
         found = self._ledger.hold(number)
         if found is None or found.state != "unknown" or not found.owner:
             return None
-        return OutsideHold(found.owner, found.user_id, found.unknown, 0, charged=True)
+        caller = Caller(user_id=found.user_id)
+        return OutsideHold(
+            found.owner, found.user_id, found.unknown, 0, caller, found.request_id, charged=True
+        )
+
+    def _note(self, held: OutsideHold, receipt: Receipt) -> None:
+        """Tell the usage log of a call that its owner made, if it made one."""
+        if receipt.posted or receipt.unknown:
+            self._notes.note(
+                own_call(
+                    receipt,
+                    held.caller,
+                    principal=held.principal,
+                    request_id=held.request_id,
+                    at_ns=self._clock.wall_ns(),
+                )
+            )
 
     async def _corrected(
         self, incoming: Incoming, number: int, held: OutsideHold, cost: int | None
@@ -282,11 +313,16 @@ class Desk:
         """What the owner of a hold that is charged says of it; `None`: nothing new."""
         if cost is None:
             return json_response(money.receipt_row(_still_unknown(number, held.nano_usd)))
+        before = self._ledger.hold(number)
         receipt = self._ledger.adjust(number, cost)
-        return await self._adjusted(incoming, receipt, "its owner's own account")
+        return await self._adjusted(incoming, before, receipt, "its owner's own account")
 
-    async def _adjusted(self, incoming: Incoming, receipt: Receipt, reason: str) -> web.Response:
+    async def _adjusted(
+        self, incoming: Incoming, before: HoldStatus | None, receipt: Receipt, reason: str
+    ) -> web.Response:
         """What an unknown really cost, said once that survives a crash."""
+        if before is not None:
+            self._notes.note(correction(before, receipt))
         self._audit.adjusted(receipt, actor=incoming.principal.id, reason=reason)
         await self._ledger.durable(receipt.seq)
         return json_response(money.receipt_row(receipt))

@@ -1003,8 +1003,8 @@ ROUTES: tuple[Route, ...] = (
         method="POST",
         path="/import",
         who="administrators",
-        does="Bring in usage records of an export, once: those that are here already, by their ids,"
-        " are left alone. No budget is touched. Answered once they are on the disk.",
+        does="Bring in usage records of an export, once: those that are here already, by their"
+        " ids and times, are left alone. No budget is touched. Answered once they are on the disk.",
         serve=lambda now: now.records.bring_in,
         body=ImportRequest,
         answer=ImportedInfo,

@@ -32,6 +32,7 @@ COMMANDS = {
     "recommend": "cascaded.cli.insight:recommend",
     "export": "cascaded.cli.export:export",
     "import": "cascaded.cli.export:import_",
+    "reconcile": "cascaded.cli.reconcile:reconcile",
     "reload": "cascaded.cli.reload:reload",
     "state": "cascaded.cli.state:state",
     "cache": "cascaded.cli.cache:cache",

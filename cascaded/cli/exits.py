@@ -21,5 +21,6 @@ class Exit(IntEnum):
         2,
         "The daemon refused or does not answer; or the command line was not understood.",
     )
-    NO = 3, "The answer is no: `check` would be refused, `status` found a daemon that is not ready."
+    NO = 3, "The answer is no: `check` would be refused, `status` found a daemon that is not ready,"
+    " `reconcile` what does not match."
     CONFIG = 78, "The configuration has mistakes; starting again does not help."

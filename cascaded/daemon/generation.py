@@ -126,6 +126,7 @@ def make_generation(
             deciding=deciding(parts),
             heed=None if hooks is None else heeding(hooks, ground.ledger),
             audit=ground.audit,
+            notes=ground.usage,
             holds=ground.holds,
         ),
         counting=counting,

@@ -7,15 +7,19 @@ agree.
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from hashlib import blake2b
+from itertools import chain, islice
 from time import sleep
 
 import msgspec
 from msgspec.structs import replace
 
 from cascaded.ports import Clock, Store
+from cascaded.state.corrections import corrected
 from cascaded.state.log_rows import (
     DAY_NS,
     MAX_TEXT,
+    PLACE_BYTES,
     VERSION,
     body,
     place_of,
@@ -46,7 +50,15 @@ from cascaded.types.errors import StoreError
 from cascaded.types.guarding import Finding
 from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.model import Kind
-from cascaded.types.records import AttemptRecord, Imported, UsageRecord, features
+from cascaded.types.records import (
+    ADJUSTED,
+    AttemptRecord,
+    Correction,
+    Imported,
+    UsageFilter,
+    UsageRecord,
+    features,
+)
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
 
@@ -54,6 +66,10 @@ RETENTION_DAYS = 90
 MAX_TAGS = 32
 SWEEP_RECORDS = 512
 YIELD_EVERY = 4
+LONGEST_CALL_NS = DAY_NS
+"""From its reservation to its record: holds of applications may be open for a day."""
+MAX_LOOKED_AT = 100_000
+"""Records of that user in that time among which a corrected one is looked for."""
 NOBODY = Caller(user_id="")
 
 
@@ -113,7 +129,9 @@ class UsageLog(UsageReader):
         self._retention_ns = retention_days * DAY_NS
         (saved,) = store.get_many([META])
         self._sequence = int.from_bytes(body(saved), "big") if saved else 0
-        self._writer = WriteBehind("usage log", write=self._write, tidy=self.sweep, report=report)
+        self._writer = WriteBehind[_Finished | UsageRecord | Correction](
+            "usage log", write=self._write, tidy=self.sweep, report=report
+        )
         self._put = self._writer.put
 
     @property
@@ -162,6 +180,10 @@ class UsageLog(UsageReader):
             )
         )
 
+    def note(self, record: UsageRecord | Correction) -> None:
+        """A record that is made already, or what is to be corrected. Neither blocks nor raises."""
+        self._put(record)
+
     def flushed(self) -> "Future[None]":
         """Done when everything recorded before is on disk; see `WriteBehind.mark`."""
         return self._writer.mark()
@@ -186,19 +208,35 @@ class UsageLog(UsageReader):
         tallies = self._store.delete_range(TALLY, quarter, SWEEP_RECORDS)
         return SWEEP_RECORDS in (len(old), tallies)
 
-    def _write(self, batch: Sequence[_Finished]) -> None:
+    def _write(self, batch: "Sequence[_Finished | UsageRecord | Correction]") -> None:
         """One batch, with its index and totals, in one transaction. On the log's thread."""
+        records: list[UsageRecord] = []
         with self._writing:
-            self._append(map(_record, batch))
+            for one in batch:
+                if isinstance(one, _Finished):
+                    records.append(_record(one))
+                elif isinstance(one, Correction):
+                    records.append(corrected(one, self._original(one, records)))
+                else:
+                    records.append(one)
+            self._append(records)
+
+    def _original(self, of: Correction, batch: Sequence[UsageRecord]) -> UsageRecord | None:
+        """The record of the call that is corrected: it ended after it was reserved."""
+        wanted = UsageFilter(
+            since_ns=of.at_ns, until_ns=of.at_ns + LONGEST_CALL_NS, user_id=of.user_id
+        )
+        earlier = chain(batch, islice(self.records(wanted), MAX_LOOKED_AT))
+        return next((one for one in earlier if one.hold == of.hold and not one.imported), None)
 
     def bring_in(self, records: Sequence[UsageRecord]) -> Imported:
-        """Append history that another log has exported, once: by the requests' ids. What is older
-        than the retention is left out. Not for the event loop. Raises `StoreError`."""
+        """Append history that another log has exported, once: by the requests' ids and times.
+        What is older than the retention is left out. Writes the disk. Raises `StoreError`."""
         oldest_ns = self._trusted_ns() - self._retention_ns
         fresh = [record for record in records if record.at_ns >= oldest_ns]
         with self._writing:
             new = {
-                record.request_id: replace(record, imported=True, hold=None)
+                _identity(record): replace(record, imported=True, hold=None)
                 for record in self._unknown(fresh)
             }
             self._append(new.values())
@@ -212,8 +250,8 @@ class UsageLog(UsageReader):
         for record, place in zip(records, brought, strict=True):
             start, end = time_of(record.at_ns), time_of(record.at_ns + 1)
             own = self._store.scan(RECORD + start, RECORD + end, SWEEP_RECORDS)
-            ids = {decode_record(body(value)).request_id for _, value in own}
-            if place is None and record.request_id not in ids:
+            there = {_identity(decode_record(body(value))) for _, value in own}
+            if place is None and _identity(record) not in there:
                 yield record
 
     def _append(self, records: Iterable[UsageRecord]) -> None:
@@ -321,17 +359,18 @@ def _count(tallies: dict[bytes, Tally], record: UsageRecord) -> None:
     for attempt in record.attempts:
         models[attempt.model] = models.get(attempt.model, 0) + attempt.cost_nano_usd
     tags, quarter = features(record), TALLY + quarter_of(record.at_ns)
+    requests = int(record.status != ADJUSTED)
     for subject in _subjects(record):
         for key in (quarter + subject, TOTAL + subject):
             tally = tallies.setdefault(key, Tally())
-            tally.requests += 1
+            tally.requests += requests
             tally.cost_nano_usd += record.cost_nano_usd
             tally.saved_nano_usd += record.saved_nano_usd
         tally = tallies[quarter + subject]
         for model, cost in models.items():
-            add_name(tally.models, model, cost, 1)
+            add_name(tally.models, model, cost, requests)
         for tag in tags:
-            add_name(tally.tags, tag, record.cost_nano_usd, 1)
+            add_name(tally.tags, tag, record.cost_nano_usd, requests)
 
 
 def _subjects(record: UsageRecord) -> list[bytes]:
@@ -373,5 +412,11 @@ def _scope(refusal: Refusal) -> str | None:
     return scope if isinstance(scope, str) else None
 
 
+def _identity(record: UsageRecord) -> tuple[str, int, bool]:
+    """What no two records have in common: callers may give an id to several calls."""
+    return record.request_id, record.at_ns, record.status == ADJUSTED
+
+
 def _imported(record: UsageRecord) -> bytes:
-    return IMPORTED + subject_of("user", record.request_id)
+    id = " ".join(map(str, _identity(record)))
+    return IMPORTED + blake2b(id.encode(), digest_size=PLACE_BYTES).digest()

@@ -85,7 +85,8 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     saved_nano_usd: int
     elapsed_ns: int
     overhead_ns: int
-    kind: Kind = "chat"
+    kind: Kind | Literal["own"] = "chat"
+    """`own`: of an application that held money and called a model itself."""
     imported: bool = False
     """Brought in from an export: history of another ledger, which this one knows nothing of."""
     first_token_ns: int | None = None
@@ -94,6 +95,18 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """What guardrails found, as `pii.email redact`."""
     cache_state: CacheState = "off"
     """Whether earlier answers were looked for, and found."""
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bill has told of a call that was charged although nobody knew it."""
+
+    hold: int
+    at_ns: int
+    """When it was reserved."""
+    request_id: str
+    user_id: str | None
+    charged_nano_usd: int
+    posted_nano_usd: int
 
 
 class UsageFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

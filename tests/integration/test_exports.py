@@ -145,6 +145,42 @@ def rows(client: Client, **wanted: Any) -> list[Any]:
         return list(export.rows())
 
 
+def test_own_calls_and_evidence_are_in_the_sum(upstream: Upstream) -> None:
+    """Whatever the ledger charges, of calls that applications make themselves too, and whatever a
+    bill says later: the export sums up to it, for everybody, each user and each model."""
+    with daemon_with(CASCADE, url=upstream.url) as daemon, Client(daemon.socket) as client:
+        upstream.on("cheap", Resets())
+        upstream.on("strong", Resets())
+        call(daemon, "auto", "alice", "chat")  # two calls, and the bill of neither is known
+        call(daemon, "strong", "bob", "chat")
+        with client.reserve("0.5", user_id="alice") as hold:
+            hold.settle("0.123456789")
+        with client.reserve("0.25", user_id="bob"):
+            pass  # nobody knows
+        with client.reserve("0.25", user_id="bob") as hold:
+            hold.release()
+        assert exported(client) == charged(daemon)
+        costs = iter((Decimal("0.000000007"), Decimal(0), Decimal("0.31")))
+        for one in sorted(client.unknowns(), key=lambda one: one.hold):
+            client.resolve(one.hold, next(costs))
+        assert daemon.spend["unknown"] == 0
+        assert exported(client) == charged(daemon)
+        assert client.summary().total_cost == Decimal(charged(daemon)).scaleb(-9)
+        assert client.summary().entries == 4
+        by_user = {one.name: one.cost for one in client.breakdown("user")}
+        assert by_user == {"alice": Decimal("0.123456796"), "bob": Decimal("0.31")}
+        found = rows(client, status="adjusted")
+        assert sum(row.unknown_cost for row in found) < 0
+        assert {row.kind for row in rows(client, user_id="bob")} == {"chat", "own"}
+        alice = next(one for one in found if one.user_id == "alice")
+        assert [one.model for one in alice.attempts] == ["cheap", "strong"][: len(alice.attempts)]
+
+
+def exported(client: Client) -> int:
+    """Nano-dollars."""
+    return nano([row.cost for row in rows(client)])
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

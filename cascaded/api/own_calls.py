@@ -1,0 +1,67 @@
+"""What the usage log is told of calls that applications make themselves, and of later evidence."""
+
+from typing import Protocol
+
+from cascaded.types.limits import Caller, HoldStatus, Receipt
+from cascaded.types.records import Correction, UsageRecord
+
+
+class Notes(Protocol):
+    """Who remembers what was spent."""
+
+    def note(self, record: UsageRecord | Correction) -> None:
+        """One more. Neither blocks nor raises."""
+        ...
+
+
+def own_call(
+    receipt: Receipt, caller: Caller, *, principal: str, request_id: str, at_ns: int
+) -> UsageRecord:
+    """A hold of an application that was settled, or charged."""
+    return UsageRecord(
+        request_id=request_id,
+        at_ns=at_ns,
+        principal=principal,
+        user_id=caller.user_id or None,
+        tier=caller.tier,
+        organization_id=caller.organization_id,
+        workspace_id=caller.workspace_id,
+        team_id=caller.team_id,
+        run_id=caller.run_id,
+        tags=dict(caller.tags),
+        model="",
+        stream=False,
+        status="ok",
+        scope=None,
+        ladder=None,
+        domain=None,
+        complexity=None,
+        reasons=(),
+        notices=(),
+        hold=receipt.hold,
+        attempts=(),
+        model_used=None,
+        cache=None,
+        flagged=False,
+        score=None,
+        input_tokens=0,
+        output_tokens=0,
+        cost_nano_usd=receipt.posted + receipt.unknown,
+        unknown_nano_usd=receipt.unknown,
+        saved_nano_usd=0,
+        elapsed_ns=0,
+        overhead_ns=0,
+        kind="own",
+    )
+
+
+def correction(before: HoldStatus, receipt: Receipt) -> Correction:
+    """What a bill says of a hold that was charged."""
+    return Correction(
+        hold=before.hold,
+        at_ns=before.at_ns,
+        request_id=before.request_id,
+        user_id=before.user_id or None,
+        charged_nano_usd=before.unknown,
+        posted_nano_usd=receipt.posted,
+    )
