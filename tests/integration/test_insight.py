@@ -367,7 +367,8 @@ def test_the_spike_is_found_where_it_was(told: Daemon, client: Client) -> None:
 
 def test_advice(told: Daemon, client: Client) -> None:
     found = {one.kind: one for one in client.recommendations(user_id="alice")}
-    assert found["upgrade_tier"].at_stake == client.forecast(user_id="alice").overrun_amount
+    over = client.forecast(user_id="alice").overrun_amount  # a moment later, and a bit less
+    assert abs(found["upgrade_tier"].at_stake - over) < Decimal("0.01")
     assert "upgrade_tier" in run(told, "recommend", "--user", "alice").output
     assert "nothing to recommend" in run(told, "recommend", "--user", "nobody").output
 
