@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from cascaded.types.batch import BulkAnswer
 from cascaded.types.decision import CacheState, Decision, Refusal
 from cascaded.types.event import Event
 from cascaded.types.guarding import Finding
@@ -123,6 +124,38 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give back connections and child processes."""
+        ...
+
+
+class BulkApi(Protocol):
+    """A provider that takes many calls at once, for less, and answers within a day. Methods raise
+    `ProviderError`."""
+
+    name: str
+    traits: ProviderTraits
+
+    def url(self, call: Call) -> str:
+        """What the call is for: those of one batch are for the same."""
+        ...
+
+    async def submit(self, name: str, calls: Sequence[Call]) -> str:
+        """Hand them over under a name of ours; the provider's id of the batch."""
+        ...
+
+    async def find(self, name: str) -> str | None:
+        """The id of the batch that was handed over under this name, if there is one."""
+        ...
+
+    async def answers(self, id: str) -> Mapping[str, BulkAnswer] | None:
+        """What it says, by request id, once it has ended; `None` until then."""
+        ...
+
+    async def cancel(self, id: str) -> None:
+        """No more of it is wanted."""
+        ...
+
+    def event(self, call: Call, body: bytes) -> Event:
+        """An answer, read. Raises `WireError`."""
         ...
 
 

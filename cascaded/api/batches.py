@@ -18,7 +18,7 @@ from cascaded.pipeline.stages.resolve import Standing
 from cascaded.policy.limits.access import feature_refusal
 from cascaded.ports import Clock, Offload
 from cascaded.state.batches import StoredBatches
-from cascaded.types.batch import Batch, BatchConfig, Line, StoredFile
+from cascaded.types.batch import DAY_S, Batch, BatchConfig, Line, StoredFile
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import StoreError, StoreFullError
 from cascaded.types.request import Claims, Principal
@@ -181,9 +181,9 @@ class BatchDesk:
         if isinstance(whose, Refusal):
             return self._no(incoming, whose)
         owner = whose.user_id
-        if asked.config.strategy == "native":
+        if asked.config.strategy == "native" and asked.config.seconds < DAY_S:
             raise WireError(
-                "no provider's own batches are used yet; give auto or parallel", "config.strategy"
+                f"strategy native needs a total_timeout of at least {DAY_S}", "config.total_timeout"
             )
         digest = hashlib.sha256(incoming.body).digest()
         key = incoming.http.headers.get("Idempotency-Key")

@@ -1,7 +1,7 @@
 """How the queries of batches are asked: as whoever made the batch, by the services that are in
 force when it is a query's turn, through the same pipeline as any call."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,14 @@ from cascaded.types.times import NS_PER_S
 from cascaded.wire.openai_chat import WireError
 from cascaded.wire.responses import parse_responses
 
+AUTO = "auto"
+"""What is asked where a query names nothing."""
+NOT_NATIVE = Refusal(
+    code="invalid_request",
+    message="strategy is native, and the provider of this model has no batches that are used here"
+    " (providers.*.batch_percent). Ask for another model, or give auto.",
+    param="model",
+)
 SPOKEN: Mapping[str, Dialect] = {
     "/infer": Native(),
     "/v1/chat/completions": OpenAIChat(),
@@ -59,21 +67,44 @@ def check(services: Services, batch: Batch, line: Line) -> None:
     dialect.read(_asking(services, batch, line, batch.id))
 
 
+class _Asked(msgspec.Struct):
+    model: str = ""
+
+
+def in_bulk(services: Services, line: Line) -> bool:
+    """Whether a query's model is asked in its provider's own batches."""
+    try:
+        return services.in_batches(msgspec.json.decode(line.body, type=_Asked).model or AUTO)
+    except msgspec.DecodeError:
+        return False
+
+
 async def ask(
-    current: Callable[[], Services], batch: Batch, line: Line, request_id: str
+    current: Callable[[], Services],
+    charged: MutableMapping[str, int],
+    batch: Batch,
+    line: Line,
+    request_id: str,
 ) -> Answered:
-    """Ask a query. It belongs to the services in force now, and its daemon drains it."""
+    """Ask a query. It belongs to the services in force now, and its daemon drains it, unless it
+    goes into its provider's own batch.
+
+    `charged`: holds, by request id, of calls that are with providers since before this daemon, and
+    that were charged as unknown at its start. Once such a call is settled, that charge is undone.
+    """
     services = current()
+    bulk = batch.delayed and in_bulk(services, line)
     services.tally.in_flight += 1
-    services.status.in_flight += 1
+    services.status.in_flight += not bulk
     began_ns = services.clock.monotonic_ns()
     try:
-        outcome, response = await _ask(services, batch, line, request_id)
+        outcome, response = await _ask(services, batch, line, request_id, bulk=bulk)
+        _undo(services, charged, request_id, outcome)
     except Exception as fault:
         services.log_fault(request_id, fault)
         outcome, response = _refused(batch, FAULTED, request_id)
     finally:
-        services.status.in_flight -= 1
+        services.status.in_flight -= not bulk
         services.tally.in_flight -= 1
     refusal = outcome.end if isinstance(outcome.end, Refusal) else None
     assert isinstance(response.body, bytes)
@@ -89,14 +120,17 @@ async def ask(
         at_ns=services.clock.wall_ns(),
         retry_after_s=refusal.retry_after_s if refusal else None,
         sent=outcome.decision.hold is not None,
+        bulk=bulk and refusal is None,
     )
 
 
 async def _ask(
-    services: Services, batch: Batch, line: Line, request_id: str
+    services: Services, batch: Batch, line: Line, request_id: str, *, bulk: bool
 ) -> tuple[Outcome, web.Response]:
     """How it ended, and what its caller would be sent."""
     refusal = services.gate.still(batch.principal)
+    if not bulk and batch.config.strategy == "native":
+        refusal = NOT_NATIVE
     if refusal is None:
         try:
             dialect = dialect_of(batch.endpoint, line.body, request_id)
@@ -104,12 +138,14 @@ async def _ask(
         except WireError as error:
             refusal = Refusal(code="invalid_request", message=str(error), param=error.param)
         else:
-            refusal = await _place(services, request)
+            refusal = None if bulk else await _place(services, request)
     if refusal is not None:
         services.count_refusal(refusal.code)
         return _refused(batch, refusal, request_id)
+    request = replace(request, judged=batch.config.validate_quality, in_batches=bulk)
+    if bulk:  # it takes none of this host's time, and a day of the provider's
+        return await plain(services, dialect, request)
     try:
-        request = replace(request, judged=batch.config.validate_quality)
         return await plain(services, dialect, request, batch.config.timeout_per_query)
     finally:
         services.room.leave()
@@ -118,6 +154,17 @@ async def _ask(
 def one_line(body: bytes) -> bytes:
     """The JSON as it can stand in a line of a file. Providers may write it over many."""
     return msgspec.json.format(body, indent=-1) if b"\n" in body else body
+
+
+def _undo(
+    services: Services, charged: MutableMapping[str, int], request_id: str, outcome: Outcome
+) -> None:
+    """Take back what was charged for a call whose bill is known now, and in the books."""
+    known = outcome.attempts and all(one.billing != "unknown" for one in outcome.attempts)
+    hold = charged.pop(request_id, None) if known else None
+    if hold is not None:
+        receipt = services.pipeline.ledger.adjust(hold, 0)
+        services.audit.adjusted(receipt, actor="cascaded", reason="settled with its batch")
 
 
 def _refused(batch: Batch, refusal: Refusal, request_id: str) -> tuple[Outcome, web.Response]:

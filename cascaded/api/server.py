@@ -143,6 +143,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of `/v1/models`."""
     model: Callable[[str], dict[str, object] | Refusal]
     """One of them, by its name."""
+    in_batches: Callable[[str], bool]
+    """Whether what a name means is asked in its provider's own batches, where there is time."""
     metrics: Callable[[str], tuple[bytes, str]]
     """The scrape's body and content type, for an `Accept` header."""
     metrics_without_key: bool
@@ -390,9 +392,11 @@ async def _run(
     services: Services, request: Request, reply: Reply, most_s: float | None = None
 ) -> Outcome:
     """The pipeline, with its time limited and its faults turned into words."""
-    seconds = services.limits.request_timeout_s
-    if most_s is not None:
-        seconds = min(seconds, most_s)
+    seconds: float | None = services.limits.request_timeout_s
+    if request.in_batches:
+        seconds = None  # whoever asks so has a clock of its own
+    elif most_s is not None:
+        seconds = min(services.limits.request_timeout_s, most_s)
     try:
         async with asyncio.timeout(seconds):
             outcome = await run(services.pipeline, request, reply)

@@ -151,6 +151,7 @@ class _Relations:
 
     def _check_upstream(self, path: KeyPath, provider: Upstream) -> None:
         self._check_base_url((*path, "base_url"), provider)
+        self._check_batches((*path, "batch_percent"), provider)
         if provider.api_keys and provider.api_key:
             self._report.add((*path, "api_keys"), "api_key is set too", "one of the two")
         if provider.proxy:
@@ -181,6 +182,13 @@ class _Relations:
                         "a secret may not stand in the file",
                         '"env:NAME" or another reference',
                     )
+
+    def _check_batches(self, path: KeyPath, provider: Upstream) -> None:
+        if not isinstance(provider, OpenAICompatible) or provider.batch_percent is None:
+            return
+        if provider.api_version is not None:
+            message = "batches of Azure OpenAI are not used here"
+            self._report.add(path, message, "it without api_version, or leave it out")
 
     def _check_base_url(self, path: KeyPath, provider: Upstream) -> None:
         text = provider.base_url

@@ -353,6 +353,10 @@ class OpenAICompatible(Upstream, frozen=True, kw_only=True, tag="openai_compatib
     preset: Preset | None = None
     """Who it is: fills in what is known of it, its address first. What stands in the file goes over
     it."""
+    batch_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+    """What a call costs in its own batches, in percent of its price (OpenAI: 50). Then batches that
+    have a day's time are made there. Unset, they are not used. Several keys must be of one
+    project."""
     api_version: HeaderText | None = None
     """For Azure OpenAI: calls go to `/openai/deployments/UPSTREAM_NAME` with this version, and the
     key as `api-key`; `base_url` is the resource, such as `https://NAME.openai.azure.com`."""
@@ -677,6 +681,8 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Room of everybody's together. A file is also bound by `server.max_body_bytes`."""
     retention_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
     """How long files, and batches that have ended, are kept."""
+    poll_s: Annotated[float, Meta(ge=0.1, le=3600)] = 20.0
+    """How often a provider is asked how its own batch does."""
 
 
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):

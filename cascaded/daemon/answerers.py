@@ -11,12 +11,13 @@ from msgspec.structs import replace
 
 from cascaded.config import Config, schema
 from cascaded.daemon.errors import StartError
+from cascaded.jobs.bulk import BulkProvider, Bulks
 from cascaded.models.catalogue import UnknownModelError, find
 from cascaded.models.folder import models_folder, weights_path
 from cascaded.pipeline.watch import Tell, Watch
 from cascaded.policy.outages import NEVER, Thresholds
 from cascaded.policy.tokens import Vocabularies
-from cascaded.ports import Clock, Counter, Provider, ProviderTraits
+from cascaded.ports import BulkApi, Clock, Counter, Provider, ProviderTraits
 from cascaded.providers.anthropic import Anthropic
 from cascaded.providers.embedded.provider import (
     CONTEXT_TOKENS,
@@ -25,6 +26,7 @@ from cascaded.providers.embedded.provider import (
     EmbeddedProvider,
 )
 from cascaded.providers.litellm.provider import LiteLLMProvider
+from cascaded.providers.openai_batches import OpenAIBulk
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible, OpenAISpeech
 from cascaded.types.secret import Secret
 from cascaded.types.times import NS_PER_S
@@ -52,6 +54,10 @@ class Answerer(NamedTuple):
     settings: tuple[object, ...]
 
 
+BATCHES = "{} batches"
+"""What a provider is called where its own batches are meant: the configuration has no such name."""
+
+
 def make_answerers(
     config: Config,
     clock: Clock,
@@ -59,6 +65,7 @@ def make_answerers(
     number: int,
     tell: Tell,
     embeddings: Callable[[str], Provider],
+    bulks: Bulks,
 ) -> dict[str, Answerer]:
     """Everybody who answers, by name; who is among the former with the same settings stays.
 
@@ -97,7 +104,25 @@ def make_answerers(
         else:
             watch = Watch(name, thresholds, clock, chance, tell)
             answerers[name] = Answerer(make(), watch, made_of)
+        provider = answerers[name].provider
+        batches = BATCHES.format(name)
+        if same and batches in former:
+            answerers[batches] = former[batches]
+        elif isinstance(provider, OpenAICompatible) and _has_batches(settings):
+            bulk = BulkProvider(batches, OpenAIBulk(batches, provider), bulks)
+            watch = Watch(batches, NEVER, clock, chance, tell)
+            answerers[batches] = Answerer(bulk, watch, made_of)
     return answerers
+
+
+def _has_batches(settings: schema.Provider) -> bool:
+    return isinstance(settings, schema.OpenAICompatible) and settings.batch_percent is not None
+
+
+def bulk_apis(answerers: Mapping[str, Answerer]) -> dict[str, BulkApi]:
+    """Those who have batches of their own, by the name they have there."""
+    providers = {name: answerer.provider for name, answerer in answerers.items()}
+    return {name: one.api for name, one in providers.items() if isinstance(one, BulkProvider)}
 
 
 def _thresholds(settings: schema.Remote) -> Thresholds:

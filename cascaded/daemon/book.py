@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from cascaded.adapters import package_data
 from cascaded.adapters.clock import SystemClock
 from cascaded.config import Config, schema
+from cascaded.daemon.answerers import BATCHES
 from cascaded.daemon.errors import StartError
-from cascaded.policy.pricing import Catalogue, CatalogueEntry
+from cascaded.policy.pricing import Catalogue, CatalogueEntry, percent_of
 from cascaded.policy.routing.book import LADDER_PREFIX, ModelBook
 from cascaded.policy.tokens import vocabulary_of
 from cascaded.ports import Clock
@@ -81,6 +82,7 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     for fault in _faults(config, find_price):
         raise StartError(f"{'.'.join(fault.path)}: {fault.message}")
     describe = partial(_model, find_price, _regions(config), _kinds(config), _forms(config))
+    describe = partial(_in_batches, _batch_percents(config), describe)
     alone = {name: describe(name, settings) for name, settings in config.models.items()}
     models = {
         name: _spread(alone[name], [alone[other] for other in settings.deployments])
@@ -120,6 +122,30 @@ def model_book(config: Config, find_price: FindPrice) -> ModelBook:
     )
 
 
+def _batch_percents(config: Config) -> dict[str, int]:
+    """What calls in providers' own batches cost, in percent, by provider."""
+    return {
+        name: settings.batch_percent
+        for name, settings in config.providers.items()
+        if isinstance(settings, schema.OpenAICompatible) and settings.batch_percent is not None
+    }
+
+
+def _in_batches(
+    percents: Mapping[str, int],
+    describe: Callable[[str, schema.Model], Model],
+    name: str,
+    settings: schema.Model,
+) -> Model:
+    """A model, with what it is in its provider's own batches."""
+    model = describe(name, settings)
+    percent = percents.get(model.provider)
+    if percent is None or model.price is None:
+        return model
+    price, provider = percent_of(model.price, percent), BATCHES.format(model.provider)
+    return replace(model, batched=replace(model, price=price, provider=provider))
+
+
 def _spread(model: Model, others: Sequence[Model]) -> Model:
     """The model with its other places: it is called the same there, and can what all of them can.
 
@@ -142,7 +168,8 @@ def _spread(model: Model, others: Sequence[Model]) -> Model:
         "capabilities": frozenset.intersection(*(place.capabilities for place in places)),
         "kinds": frozenset.intersection(*(place.kinds for place in places)),
     }
-    return replace(model, **alike, others=tuple(replace(one, **alike) for one in others))
+    others = tuple(replace(one, **alike) for one in others)
+    return replace(model, **alike, others=others, batched=None)
 
 
 def _least(bounds: Iterable[int | None]) -> int | None:

@@ -9,6 +9,7 @@ from cascaded.adapters.lmdb_store import LmdbStore
 from cascaded.adapters.nothing import NoCache
 from cascaded.adapters.prometheus import PrometheusMetrics
 from cascaded.config import Config, schema
+from cascaded.daemon.answerers import BATCHES
 from cascaded.daemon.every import Every
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.flights import Flights
@@ -78,13 +79,14 @@ def recollection(config: Config, cache: ExactCache, flights: Flights, clock: Clo
 def _upstreams(providers: Mapping[str, schema.Provider]) -> dict[str, Upstream]:
     """By name: what of each can change its answers."""
     places = ("base_url", "uds", "organization", "project", "options", "environment")
-    return {
+    named = {
         name: Upstream(
             place=repr([type(settings).__name__, *(getattr(settings, at, None) for at in places)]),
             forwards_key=getattr(settings, "forward_caller_key", False),
         )
         for name, settings in providers.items()
     }
+    return named | {BATCHES.format(name): one for name, one in named.items()}
 
 
 def watch_cache(metrics: PrometheusMetrics, figures: CacheFigures) -> None:

@@ -30,6 +30,7 @@ from cascaded.config import Config
 from cascaded.daemon.answerers import Answerer, counters, make_answerers, make_vocabularies
 from cascaded.daemon.book import model_book, model_row, model_rows, prices_today
 from cascaded.daemon.cache import recollection
+from cascaded.daemon.chance import new_id
 from cascaded.daemon.errors import StartError
 from cascaded.daemon.ground import Ground
 from cascaded.daemon.guardrails import make_guardian
@@ -58,7 +59,6 @@ from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
 from cascaded.types.request import Request
 
-ID_BYTES = 12
 BODY_TIMEOUT_S = 30.0
 
 
@@ -99,7 +99,7 @@ def make_generation(
         count=vocabularies.count_text,
         clock=ground.clock,
     )
-    answerers = make_answerers(config, ground.clock, living, number, tell, embeddings)
+    answerers = make_answerers(config, ground.clock, living, number, tell, embeddings, ground.bulks)
     book = model_book(config, prices_today(config, ground.clock))
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
@@ -206,6 +206,7 @@ def make_generation(
         new_id=new_id,
         models=partial(model_rows, book),
         model=partial(model_row, book),
+        in_batches=partial(_in_batches, book),
         metrics=ground.scrape,
         metrics_without_key=config.server.metrics_without_key,
         log_fault=ground.log.fault,
@@ -251,9 +252,10 @@ def _parts(
     )
 
 
-def new_id(beginning: str = "") -> str:
-    """An id that nobody guesses."""
-    return beginning + secrets.token_hex(ID_BYTES)
+def _in_batches(book: ModelBook, name: str) -> bool:
+    """Whether the first model of what a name means is asked in its provider's own batches."""
+    ladder = book.choose(name)
+    return not isinstance(ladder, Refusal) and ladder.rungs[0].model.batched is not None
 
 
 def breakers(answerers: Mapping[str, Answerer]) -> dict[str, State]:

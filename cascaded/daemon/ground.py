@@ -19,6 +19,7 @@ from cascaded.api.server import Status
 from cascaded.api.waiting import Size, WaitingRoom
 from cascaded.config import Config
 from cascaded.daemon.cache import open_cache, watch_cache
+from cascaded.daemon.chance import new_id
 from cascaded.daemon.lag import watch_lag
 from cascaded.daemon.responses import open_responses
 from cascaded.daemon.state import (
@@ -37,6 +38,7 @@ from cascaded.daemon.state import (
     state_folder,
 )
 from cascaded.jobs.batches import Batches
+from cascaded.jobs.bulk import Bulks
 from cascaded.jobs.commits import Commits
 from cascaded.pipeline.flights import Flights
 from cascaded.ports import Clock, Report
@@ -91,6 +93,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     batches: Batches
     commits: Commits
     """Of the batches."""
+    bulks: Bulks
     spool: ThreadOffload
     """Their disk, which may be slow."""
 
@@ -166,6 +169,14 @@ async def open_ground(
         responses=responses,
         batches=batches,
         commits=commits,
+        bulks=Bulks(
+            stored=batches.stored,
+            commits=commits,
+            clock=clock,
+            new_id=new_id,
+            poll_s=config.batch.poll_s,
+            report=lambda message: log.write("warning", "batches", message=message),
+        ),
         spool=spool,
     )
 

@@ -124,6 +124,7 @@ class Batches:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._world is not None:
+            await self._world.bulks.close()
             await self._world.commits.close()
 
     def _ready(self) -> World:

@@ -7,13 +7,14 @@ and listed in the batch as `repeated`.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import msgspec
 from msgspec.structs import replace
 
+from cascaded.jobs.bulk import MAX_TOGETHER, Bulks
 from cascaded.jobs.commits import Commits
 from cascaded.ports import Clock, Offload
 from cascaded.state.batches import (
@@ -72,6 +73,8 @@ AGAIN = frozenset(
 LATER_S = 5.0
 """How long it waits where nobody says."""
 DISK_RETRY_S = 1.0
+GRACE_S = 3_600.0
+"""What a provider's own batch may be late, and its answers be fetched in."""
 CHECKED_AT_ONCE = 32
 """Lines that are checked before others have their turn."""
 WRITTEN_AT_ONCE = 1_000
@@ -93,6 +96,11 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     disk: Offload
     ask: Ask
     check: Check
+    bulks: Bulks
+    offered: Callable[[], bool]
+    """Whether any provider's own batches are used."""
+    in_bulk: Callable[[Line], bool]
+    """Whether a query's model is asked in its provider's own batches."""
     places: asyncio.Semaphore
     """One for each query under way, of all batches."""
     new_id: Callable[[str], str]
@@ -120,6 +128,7 @@ class Run:
         self._held_up: dict[int, Answered] = {}
         """Why queries wait, by index."""
         self._unwritten: dict[int, Answered] = {}
+        self._beside = asyncio.Semaphore(batch.config.max_parallel)
         self._halt = asyncio.Event()
         """No further query is begun."""
         self._why: str | None = None
@@ -154,6 +163,7 @@ class Run:
         self.halt(CANCELLED)
         self._set(self._in("cancelling"))
         await self._world.commits.put([head(self.batch)])
+        await self._world.bulks.cancel(self._id)
 
     async def work(self) -> None:
         """Take it up where it is, and bring it to its end, or as far as a halt lets it."""
@@ -175,13 +185,19 @@ class Run:
         repeated = []
         for index, mark in marks.items():
             if mark.under_way and index not in self._done:
-                mark = replace(mark, under_way=False, cut=(*mark.cut, mark.asked))
+                mark = self._cut(index, mark)
             if index not in self._done:
                 self._marks[index] = mark
             repeated += [request_id(batch.id, index, asked) for asked in mark.cut]
         self._set(replace(batch, totals=replace(totals, repeated=tuple(repeated))))
         if batch.config.stop_on_error and totals.failed:
             self.halt(STOPPED)
+
+    def _cut(self, index: int, mark: Mark) -> Mark:
+        """What is known of a call that was under way when the daemon ended."""
+        if self._world.bulks.waits(request_id(self._id, index, mark.asked)):
+            return replace(mark, under_way=False, asked=mark.asked - 1)  # it still is
+        return replace(mark, under_way=False, cut=(*mark.cut, mark.asked))
 
     def _count(self, answered: Answered) -> None:
         """A result that is on the disk."""
@@ -230,8 +246,11 @@ class Run:
 
     async def _ask_all(self) -> str | None:
         """Ask what is to be asked; why that ended early, if it did."""
-        left_s = (self.batch.deadline_ns - self._world.clock.wall_ns()) / NS_PER_S
-        count = min(self.batch.config.max_parallel, self.batch.lines)
+        batch = self.batch
+        left_s = (batch.deadline_ns - self._world.clock.wall_ns()) / NS_PER_S
+        count = min(batch.config.max_parallel, batch.lines)
+        if batch.delayed and self._world.offered():
+            left_s, count = left_s + GRACE_S, min(MAX_TOGETHER, batch.lines)
         try:
             async with asyncio.timeout(left_s), asyncio.TaskGroup() as workers:
                 for _ in range(count):
@@ -265,7 +284,7 @@ class Run:
         """Ask until there is an answer, or an error that stays one; `None` at a halt."""
         while not self._halt.is_set():
             mark = self._marks.get(line.index, Mark())
-            async with self._world.places:
+            async with self._place(line):
                 if self._halt.is_set():
                     break
                 mark = replace(mark, asked=mark.asked + 1, under_way=True)
@@ -283,6 +302,15 @@ class Run:
             else:
                 return answered
         return None
+
+    @asynccontextmanager
+    async def _place(self, line: Line) -> AsyncIterator[None]:
+        """A place for a query; one that goes into its provider's batch needs none."""
+        if self.batch.delayed and self._world.in_bulk(line):
+            yield
+            return
+        async with self._beside, self._world.places:
+            yield
 
     def _wait_s(self, answered: Answered) -> float | None:
         """How long a query has to wait before it is asked again; `None` if that is no use."""
@@ -453,7 +481,8 @@ def counted(totals: Totals, answered: Answered) -> Totals:
         more["unasked"] = totals.unasked + (answered.code in UNASKED)
     else:
         more = {"completed": totals.completed + 1, "answer_bytes": totals.answer_bytes + size}
-    return replace(totals, cost_nano_usd=totals.cost_nano_usd + answered.cost_nano_usd, **more)
+    cost, bulk = totals.cost_nano_usd + answered.cost_nano_usd, totals.bulk + answered.bulk
+    return replace(totals, cost_nano_usd=cost, bulk=bulk, **more)
 
 
 def _remembered(stored: StoredBatches, batch: str) -> tuple[Totals, set[int], dict[int, Mark]]:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from yarl import URL
 
-from cascaded.ports import Call, Clock, ProviderTraits
+from cascaded.ports import Call, Clock, Progress, ProviderTraits
 from cascaded.providers.lines import Answer, DialError, LineError, Lines, Target
 from cascaded.providers.turns import BUSY_REST_S, REFUSED_REST_S, Keys, Pace
 from cascaded.types.errors import ProviderError
@@ -23,6 +23,8 @@ from cascaded.wire.openai_chat import UpstreamSaidError, WireError
 from cascaded.wire.sse import SseError, SseReader
 
 MAX_ERROR_BYTES = 64 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
+"""Of what is fetched that is no answer to a call: the results of a batch."""
 MAX_RETRY_AFTER_S = 86_400.0
 MAX_QUOTED_BYTES = 200
 _OK = 200
@@ -95,7 +97,7 @@ class HttpUpstream:
         self.traits = traits
         self._endpoint = endpoint
         self._clock = clock
-        self._speech = speech
+        self.speech = speech
         self._base_url = endpoint.base_url.rstrip("/")
         self._lines: Lines | None = None
         alone = (endpoint.api_key,) if endpoint.api_key else ()
@@ -106,12 +108,12 @@ class HttpUpstream:
     async def call(self, call: Call) -> AsyncGenerator[Event]:
         """See `ports.Provider.call`."""
         if not call.stream:
-            whole = partial(self._speech.whole, call)
-            yield await self._plainly(call, self._speech.path(call), whole)
+            whole = partial(self.speech.whole, call)
+            yield await self._plainly(call, self.speech.path(call), whole)
             return
         patience = _Patience(self._endpoint, self._clock, stream=True)
         try:
-            answer = await patience.wait(self._send(call, self._speech.path(call)))
+            answer = await patience.wait(self._send(call, self.speech.path(call)))
             with answer:  # an early end hangs up
                 async with aclosing(self._chunks(call, answer, patience)) as chunks:
                     async for event in chunks:
@@ -127,6 +129,41 @@ class HttpUpstream:
         except (LineError, TimeoutError, WireError) as fault:
             raise self._explain(fault, unsent=call.progress.queued) from fault
 
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        read: Callable[[bytes], T],
+        *,
+        sign: Callable[[str | None], dict[str, str]],
+        form: str | None = None,
+    ) -> T:
+        """What is read in the answer to something that is no call. `sign` makes headers of a key;
+        `form` is the boundary of a body that is a form. Raises `ProviderError`."""
+        patience = _Patience(self._endpoint, self._clock, stream=False)
+        progress = Progress(queued=True)
+        place = self._keys.take(self._clock.monotonic_ns())
+        headers = sign(None if place is None else self._keys.reveal(place))
+        kind = "application/json" if form is None else f"multipart/form-data; boundary={form}"
+
+        async def asked() -> bytes:
+            lines = self._open(kind)
+            try:
+                with await lines.ask(path, headers, body, progress, method=method) as answer:
+                    if answer.status != _OK:
+                        raise self._refused(answer, await _start(answer), place)
+                    return await _read_all(answer, MAX_FILE_BYTES)
+            finally:
+                lines.close()
+
+        try:
+            return read(await patience.wait(asked()))
+        except (LineError, TimeoutError, WireError) as fault:
+            raise self._explain(fault, unsent=progress.queued) from fault
+        except OSError as fault:
+            raise self._error("upstream_connect", str(fault), "not_billed") from None
+
     async def close(self) -> None:
         """Close the lines."""
         if self._lines is not None:
@@ -136,7 +173,7 @@ class HttpUpstream:
     async def _send(self, call: Call, path: str) -> Answer:
         """The head of the answer, its status checked."""
         try:
-            lines = self._lines or self._open()
+            lines = self._lines = self._lines or self._open("application/json")
         except OSError as fault:
             words = f"cannot be trusted with {self._endpoint.ca_file}: {fault}"
             raise self._error("upstream_connect", words, "not_billed") from None
@@ -167,8 +204,8 @@ class HttpUpstream:
         if wait_ns:
             await self._clock.sleep(wait_ns / NS_PER_S)
 
-    def _open(self) -> Lines:
-        """Raises `OSError` where its authorities cannot be read."""
+    def _open(self, kind: str) -> Lines:
+        """Lines for bodies of this type. Raises `OSError` where its authorities cannot be read."""
         endpoint = self._endpoint
         url, proxy = URL(self._base_url), URL(endpoint.proxy) if endpoint.proxy else None
         secured = "https" in (url.scheme, proxy and proxy.scheme)
@@ -181,12 +218,11 @@ class HttpUpstream:
             most=endpoint.max_connections,
             keep_alive=endpoint.keep_alive,
         )
-        self._lines = Lines(target, {"Content-Type": "application/json", **endpoint.headers})
-        return self._lines
+        return Lines(target, {"Content-Type": kind, **endpoint.headers})
 
     def _headers_for(self, call: Call, place: int | None) -> Mapping[str, str]:
         key = call.caller_key if place is None else self._keys.reveal(place)
-        told = self._speech.headers(call, key)
+        told = self.speech.headers(call, key)
         return {"X-Request-ID": call.request_id, **told}
 
     def _refused(self, answer: Answer, body: bytes, place: int | None) -> ProviderError:
@@ -220,21 +256,13 @@ class HttpUpstream:
 
     async def _whole(self, call: Call, path: str) -> bytes:
         """A plain answer's body."""
-        limit = self._endpoint.max_response_bytes
-        parts: list[bytes] = []
-        size = 0
         with await self._send(call, path) as answer:
-            while part := await answer.read():
-                parts.append(part)
-                size += len(part)
-                if size > limit:
-                    raise WireError(f"its answer is longer than {limit} bytes")
-        return b"".join(parts)
+            return await _read_all(answer, self._endpoint.max_response_bytes)
 
     async def _chunks(
         self, call: Call, answer: Answer, patience: "_Patience"
     ) -> AsyncGenerator[Event]:
-        reader, ear = SseReader(), self._speech.ear(call)
+        reader, ear = SseReader(), self.speech.ear(call)
         limit = self._endpoint.max_response_bytes
         size = 0
         finished = False
@@ -275,6 +303,18 @@ class HttpUpstream:
                 return self._error("upstream_garbage", f"sent nonsense: {fault}", billing)
             case _:
                 return self._error("upstream_reset", f"broke the connection: {fault}", billing)
+
+
+async def _read_all(answer: Answer, limit: int) -> bytes:
+    """Its whole body. Raises `WireError` for one that is too long."""
+    parts: list[bytes] = []
+    size = 0
+    while part := await answer.read():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise WireError(f"its answer is longer than {limit} bytes")
+    return b"".join(parts)
 
 
 async def _start(answer: Answer) -> bytes:

@@ -279,11 +279,18 @@ class Lines:
         self._fixed = _header_lines(fixed)
 
     async def ask(
-        self, path: str, headers: Mapping[str, str], body: bytes, progress: Progress
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        progress: Progress,
+        *,
+        method: str = "POST",
     ) -> Answer:
-        """Post a body; the head of the answer. `progress` is told when it is no longer waiting.
+        """Send a body; the head of the answer. `progress` is told when it is no longer waiting.
         Raises `LineError`."""
-        head = self._prefix(path) + _header_lines(headers)
+        prefix = self._prefix(path) if method == "POST" else self._begin(method, path)
+        head = prefix + _header_lines(headers)
         head += b"Content-Length: %d\r\n\r\n" % len(body)
         await self._places.acquire()
         line = None
@@ -306,10 +313,13 @@ class Lines:
         """The head's beginning; there are as many as an upstream has routes and deployments."""
         prefix = self._prefixes.get(path)
         if prefix is None:
-            url = URL(str(self._target.url) + path)
-            asked = str(url) if self._target.told_whole else url.raw_path_qs
-            prefix = self._prefixes[path] = f"POST {asked} HTTP/1.1\r\n".encode() + self._fixed
+            prefix = self._prefixes[path] = self._begin("POST", path)
         return prefix
+
+    def _begin(self, method: str, path: str) -> bytes:
+        url = URL(str(self._target.url) + path)
+        asked = str(url) if self._target.told_whole else url.raw_path_qs
+        return f"{method} {asked} HTTP/1.1\r\n".encode() + self._fixed
 
     def _rested(self) -> Line | None:
         """The line that was used last and may still be trusted."""

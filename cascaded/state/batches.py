@@ -1,8 +1,9 @@
 """Batches and files on the disk, their heads in memory too.
 
 Keys: `b` id → `Batch`; `f` id → `StoredFile`; and by batch or file, NUL and a number: `c` pieces
-of a file, `l` queries, `m` what was done about them, `a` answers, `e` errors. Queries and marks go
-when their batch has ended, everything else with its age.
+of a file, `l` queries, `m` what was done about them, `a` answers, `e` errors; `h` and a name: calls
+that are with a provider. Queries, marks and these go when their batch has ended, the rest with its
+age.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ import msgspec
 
 from cascaded.ports import Store
 from cascaded.state.log_rows import VERSION, body
-from cascaded.types.batch import Answered, Batch, Bounds, Line, Mark, StoredFile
+from cascaded.types.batch import Answered, Batch, Bounds, Handover, Line, Mark, StoredFile
 from cascaded.types.errors import StoreError, StoreFullError
 
 T = TypeVar("T")
@@ -22,6 +23,7 @@ Row = tuple[bytes, bytes]
 """Key and value."""
 
 BATCH, FILE, PIECE, LINE, MARK, ANSWER, ERROR = b"b", b"f", b"c", b"l", b"m", b"a", b"e"
+HANDOVER = b"h"
 PIECE_BYTES = 256 * 1024
 MAX_KEPT = 20_000
 """Batches, and files, that are kept at most."""
@@ -36,6 +38,7 @@ _batch = msgspec.msgpack.Decoder(Batch).decode
 _file = msgspec.msgpack.Decoder(StoredFile).decode
 _line = msgspec.msgpack.Decoder(Line).decode
 _mark = msgspec.msgpack.Decoder(Mark).decode
+_handover = msgspec.msgpack.Decoder(Handover).decode
 _answered = msgspec.msgpack.Decoder(Answered).decode
 
 
@@ -110,6 +113,11 @@ class StoredBatches:
         rows = self._store.scan(start, end, MAX_LINES)
         return {int.from_bytes(key[-INDEX_BYTES:], "big"): _read(_mark, row) for key, row in rows}
 
+    def handovers(self) -> list[Handover]:
+        """What was handed over of batches that have not ended."""
+        rows = self._store.scan(HANDOVER, _after(HANDOVER), MAX_LINES)
+        return [_read(_handover, value) for _, value in rows]
+
     def results(self, batch: str, *, errors: bool) -> Iterator[Answered]:
         """How queries ended, by index: those that were answered, or those that failed."""
         start, end = _span(ERROR if errors else ANSWER, batch)
@@ -119,8 +127,8 @@ class StoredBatches:
             start = rows[-1][0] + b"\0"
 
     def forget_lines(self, batch: str) -> None:
-        """The queries and marks of a batch are not needed any more."""
-        self._forget((LINE, MARK), batch)
+        """The queries and marks of a batch are not needed any more, nor what was handed over."""
+        self._forget((LINE, MARK, HANDOVER), batch)
 
     def forget_results(self, batch: str, *, errors: bool) -> None:
         """The answers, or the errors, are not wanted any more."""
@@ -128,7 +136,7 @@ class StoredBatches:
 
     def forget_batch(self, batch: str) -> None:
         """All of it, its head last."""
-        self._forget((LINE, MARK, ANSWER, ERROR), batch)
+        self._forget((LINE, MARK, HANDOVER, ANSWER, ERROR), batch)
         self._store.delete_many([BATCH + batch.encode()])
 
     # Files.
@@ -190,6 +198,12 @@ def line_row(batch: str, line: Line) -> Row:
 def mark_row(batch: str, index: int, mark: Mark) -> Row:
     """What was done about a query, as it is stored."""
     return _key(MARK, batch, index), VERSION + _encode(mark)
+
+
+def handover_row(handover: Handover) -> Row:
+    """Calls that are with a provider, as they are stored."""
+    key = HANDOVER + handover.batch.encode() + b"\0" + handover.name.encode()
+    return key, VERSION + _encode(handover)
 
 
 def result_row(batch: str, answered: Answered) -> Row:

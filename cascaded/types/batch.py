@@ -112,11 +112,35 @@ class Answered(msgspec.Struct, frozen=True, array_like=True):
     retry_after_s: float | None = None
     sent: bool = True
     """Whether anything may have been sent to a provider."""
+    bulk: bool = False
+    """Whether it was in one of the provider's own batches."""
 
     @property
     def failed(self) -> bool:
         """Whether it is an error."""
         return self.status >= FAILED_STATUS
+
+
+class BulkAnswer(msgspec.Struct, frozen=True):
+    """What a provider's own batch says to one call."""
+
+    status: int
+    """Of HTTP."""
+    body: bytes
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls that were handed to a provider as one of its own batches."""
+
+    name: str
+    """Ours, which the provider was told."""
+    batch: str
+    """Ours that they are of."""
+    provider: str
+    ids: tuple[str, ...]
+    """Of the requests."""
+    id: str | None = None
+    """The provider's; `None`: it is not known whether there is one."""
 
 
 class LineError(msgspec.Struct, frozen=True):
@@ -134,6 +158,8 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
 
     completed: int = 0
     failed: int = 0
+    bulk: int = 0
+    """In providers' own batches."""
     unasked: int = 0
     """Of those: not asked, or not to the end."""
     cost_nano_usd: int = 0
@@ -178,6 +204,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """Of the body that came with that key."""
     totals: Totals = Totals()
     """Once it has ended."""
+
+    @property
+    def delayed(self) -> bool:
+        """Whether there is time for providers' own batches, and the caller allows them."""
+        strategy, seconds = self.config.strategy, self.config.seconds
+        return strategy == "native" or (strategy == "auto" and seconds >= DAY_S)
 
     @property
     def ended(self) -> bool:

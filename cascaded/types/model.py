@@ -77,6 +77,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Of `tools`, `vision`, `json_schema`, `reasoning`, `audio`, `logprobs`."""
     kinds: frozenset[Kind] = KINDS
     """What its provider has a route for."""
+    batched: "Model | None" = None
+    """The same in its provider's own batches, which are cheaper and answer within a day."""
     weight: int = 1
     """How many of its calls come here, measured by the weights of the others."""
     others: tuple["Model", ...] = ()

@@ -117,6 +117,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     max_cost_nano_usd: int | None = None
     judged: bool = True
     """Whether a ladder's answers are judged; else the first model's is taken as it is."""
+    in_batches: bool = False
+    """Whether models may be asked in their providers' own batches."""
     stream_mode: StreamMode | None = None
     buffer_size: int = 1
     """How many pieces of a stream go to the caller as one."""

@@ -138,7 +138,7 @@ def batch_result(
         "failure_count": totals.failed,
         "total_cost": usd(totals.cost_nano_usd) if config.track_cost else None,
         "total_time": round((ended_ns - batch.created_ns) / NS_PER_S, 3),
-        "strategy_used": "parallel",
+        "strategy_used": "native" if totals.bulk else "parallel",
         "metadata": dict(config.metadata),
     }
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cascaded.jobs.batches import Batches
+from cascaded.jobs.bulk import Bulks
 from cascaded.jobs.commits import Commits
 from cascaded.jobs.run import World, request_id
 from cascaded.state.batches import StoredBatches
@@ -68,17 +69,29 @@ class Desk:
             StoredBatches(store, BOUNDS), fault=lambda id, _: self.faults.append(id)
         )
         self.stored = self.batches.stored
+        self.commits = Commits(self._write, self._disk)
+        self.bulks = Bulks(
+            stored=self.stored,
+            commits=self.commits,
+            clock=self.clock,
+            new_id=self._new_id,
+            report=self.told.append,
+            poll_s=1.0,
+        )
         self._ids = 0
 
     def begin(self) -> None:
         self.batches.begin(
             World(
                 stored=self.stored,
-                commits=Commits(self._write, self._disk),
+                commits=self.commits,
                 clock=self.clock,
                 disk=self._disk,
                 ask=self._ask,
                 check=lambda batch, line: None,
+                bulks=self.bulks,
+                offered=lambda: False,
+                in_bulk=lambda line: False,
                 places=asyncio.Semaphore(4),
                 new_id=self._new_id,
                 report=self.told.append,

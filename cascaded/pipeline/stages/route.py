@@ -27,10 +27,25 @@ def route(choose: Callable[[str], Ladder | Refusal]) -> Stage:
             return ladder
         if not request.judged:
             ladder = replace(ladder, checked=False)
+        if request.in_batches:
+            ladder = _in_batches(ladder)
         question = last_question(request.messages) if ladder.checked else ""
         return replace(decision, ladder=ladder, question=question, domain=request.domain)
 
     return stage
+
+
+def _in_batches(ladder: Ladder) -> Ladder:
+    """The ladder with those of its models that their providers have batches for."""
+
+    def batched(model: Model) -> Model:
+        return model.batched or model
+
+    rungs = [
+        replace(rung, model=batched(rung.model), fallbacks=tuple(map(batched, rung.fallbacks)))
+        for rung in ladder.rungs
+    ]
+    return replace(ladder, rungs=tuple(rungs))
 
 
 def _about_texts(ladder: Ladder, request: Request) -> Ladder | Refusal:

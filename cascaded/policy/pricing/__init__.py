@@ -4,6 +4,7 @@ Everything is whole numbers: prices in pico-dollars a token, sums in nano-dollar
 """
 
 from cascaded.policy.pricing.catalogue import Catalogue, CatalogueEntry, CatalogueError
+from cascaded.policy.pricing.discount import percent_of
 from cascaded.policy.pricing.planner import choice_of, output_bound, plan, thinned
 from cascaded.policy.pricing.rates import cost, is_free, worst_cost
 from cascaded.policy.pricing.savings import Saving, saving
@@ -18,6 +19,7 @@ __all__ = [
     "cost",
     "is_free",
     "output_bound",
+    "percent_of",
     "plan",
     "price_table_hash",
     "saving",
