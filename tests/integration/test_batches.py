@@ -244,7 +244,7 @@ def test_who_waits_gets_the_result_at_once(daemon: Daemon) -> None:
         ({"queries": ["a"], "config": {"max_parallel": 0}}, "config.max_parallel"),
         ({"queries": ["a"], "config": {"batch_size": "x"}}, "config.batch_size"),
         ({"queries": ["a"], "config": {"unheard": 1}}, "config.unheard"),
-        ({"queries": ["a"], "config": {"strategy": "native"}}, "config.strategy"),
+        ({"queries": ["a"], "config": {"strategy": "native"}}, "config.total_timeout"),
         ({"queries": ["a"], "config": {"metadata": {"k": "v" * 513}}}, "config.metadata[...]"),
         ({"queries": ["a"] * 51}, "queries"),
         ({"quarries": ["a"]}, "quarries"),
