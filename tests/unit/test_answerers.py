@@ -34,7 +34,9 @@ free = true
 
 def made(config: Config, former: Mapping[str, Answerer], number: int) -> dict[str, Answerer]:
     """Nobody listens, and nobody asks for embeddings or batches."""
-    return make_answerers(config, FakeClock(), former, number, print, NotImplemented, NotImplemented)
+    return make_answerers(
+        config, FakeClock(), former, number, print, NotImplemented, NotImplemented
+    )
 
 
 @pytest.fixture
