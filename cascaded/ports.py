@@ -87,6 +87,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Headers of the caller's that go upstream."""
     stream: bool
     request_id: str
+    trace: Mapping[str, str] = {}
+    """Headers of the trace that it is a part of."""
     caller_key: str | None = None
     """Present only where the provider is configured to forward it."""
     progress: Progress = msgspec.field(default_factory=Progress)

@@ -31,6 +31,9 @@ ONE_PLACE += """
 [hooks.budget_check]
 url = "http://127.0.0.1:9/"  # where nobody answers
 
+[otel]
+endpoint = "http://127.0.0.1:9"
+
 [limits.global]
 daily_usd = 1
 warn_threshold = 0.000001

@@ -120,6 +120,8 @@ class JsonLog:
             line["guardrails"] = outcome.findings
         if refused and refused.code != "abandoned":
             line["message"] = refused.message
+        if request.trace is not None:
+            line["trace_id"] = f"{request.trace.trace_id:032x}"
         if self._prompts:
             line["messages"] = request.messages or request.texts
             line["answer"] = None if isinstance(end, Refusal) else _unrestored(outcome, end)

@@ -41,6 +41,7 @@ from cascaded.types.errors import CallerLeftError, LedgerFaultError
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
 from cascaded.types.times import NS_PER_S
+from cascaded.types.tracing import Trace
 from cascaded.wire import protocol
 from cascaded.wire.openai_chat import WireError
 
@@ -148,6 +149,8 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Callable[[str], tuple[bytes, str]]
     """The scrape's body and content type, for an `Accept` header."""
     metrics_without_key: bool
+    trace: Callable[[Mapping[str, str]], Trace] | None
+    """Where a call with these headers stands in a trace, if anybody is told of traces."""
     log_fault: Callable[[str, BaseException], None]
     count_refusal: Callable[[str], None]
     """Told the code of every request that is refused before the pipeline, which counts its own."""
@@ -319,6 +322,8 @@ async def _administering(
 async def converse(services: Services, dialect: Dialect, incoming: Incoming) -> web.StreamResponse:
     """Read the call, and run it once there is a place. Until then it holds nothing."""
     request = dialect.read(incoming)
+    if services.trace is not None:
+        request = replace(request, trace=services.trace(incoming.http.headers))
     room = services.room
     if not room.take():
         ending = await room.wait(await services.priority(request))

@@ -85,6 +85,7 @@ class _Relations:
             if isinstance(provider, LiteLLM):
                 self._check_litellm(("providers", name), provider)
         self._check_hooks(self._config.hooks)
+        self._check_otel(self._config.otel.endpoint)
         for name, model in self._config.models.items():
             self._check_model(("models", name), model)
         for name, ladder in self._config.ladders.items():
@@ -230,6 +231,18 @@ class _Relations:
                 self._report.add(path, "not a URL with http:// or https:// and a host", expected)
             elif url.username is not None or url.password is not None:
                 self._report.add(path, "a URL may not carry a password", "secret, which signs")
+
+    def _check_otel(self, endpoint: str | None) -> None:
+        if endpoint is None:
+            return
+        path, url = ("otel", "endpoint"), _url(endpoint, ("http", "https"))
+        expected = "a URL such as http://127.0.0.1:4318"
+        if url is None or url.query or url.fragment:
+            self._report.add(path, "not a URL with http:// or https:// and a host", expected)
+        elif url.username is not None or url.password is not None:
+            self._report.add(path, "a URL may not carry a password", "a header for the secret")
+        elif url.path.rstrip("/").endswith(("/v1/traces", "/v1/metrics")):
+            self._report.add(path, "/v1/traces and /v1/metrics are added to it", expected)
 
     def _check_proxy(self, path: KeyPath, provider: Upstream) -> None:
         assert provider.proxy is not None

@@ -685,6 +685,40 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """How often a provider is asked how its own batch does."""
 
 
+class Otel(msgspec.Struct, frozen=True, kw_only=True):
+    """OpenTelemetry: traces and metrics to a collector, by OTLP over HTTP. Needs
+    `pip install 'cascaded[otel]'`."""
+
+    endpoint: HookUrl | None = None
+    """The collector's address, without `/v1/traces`, such as `http://127.0.0.1:4318`. By default
+    nobody is told anything."""
+    headers: Annotated[Mapping[HeaderName, LiteralOrSecret], Meta(max_length=MAX_HEADERS)] = (
+        msgspec.field(default_factory=nothing)
+    )
+    """Headers for it, such as a key. Values are texts or references to secrets."""
+    service_name: HeaderText = "cascaded"
+    """What it is called there."""
+    traces: bool = True
+    """Whether spans are sent: one of each call, and one of each call to a provider. The trace that
+    a caller sends (`traceparent`) goes on, and providers are sent it."""
+    metrics: bool = True
+    """Whether metrics are sent."""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """Share of the calls that have spans. Callers who send a trace decide for themselves."""
+    users: bool = False
+    """Whether spans name users, organisations and workspaces."""
+    prompts: bool = False
+    """Whether spans have prompts and answers. Never unless asked."""
+    max_queue: Annotated[int, Meta(ge=1, le=65_536)] = 2048
+    """Calls that may wait until the collector takes them; of more it is told nothing."""
+    spans_every_s: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+    """How often spans are sent."""
+    metrics_every_s: Annotated[float, Meta(ge=0.1, le=3600)] = 30.0
+    """How often metrics are sent."""
+    timeout_s: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    """Longest that the collector may take to answer."""
+
+
 class ScopeLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one kind of owner."""
 
@@ -956,6 +990,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """OpenAI's Responses that are kept for who asked."""
     batch: Batch = Batch()
     """Batches, and the files that they are made of."""
+    otel: Otel = Otel()
+    """OpenTelemetry. By default none."""
     limits: Limits = Limits()
     """Budgets and rates. By default none."""
     tiers: Annotated[Mapping[Name, Tier], Meta(max_length=MAX_TIERS)] = msgspec.field(

@@ -45,7 +45,7 @@ FIXED_OF_CACHE = ("disk", "max_entries", "max_entry_bytes", "max_bytes", "memory
 """Settings of `[cache]` that it is opened with."""
 FIXED_OF_RESPONSES = ("max_bytes",)
 """Settings of `[responses]` that their folder is opened with."""
-FIXED_TABLES = ("ledger", "records", "batch")
+FIXED_TABLES = ("ledger", "records", "batch", "otel")
 """Tables that the state is opened with."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -37,6 +38,7 @@ from cascaded.daemon.state import (
     open_records,
     state_folder,
 )
+from cascaded.daemon.telemetry import open_telemetry
 from cascaded.jobs.batches import Batches
 from cascaded.jobs.bulk import Bulks
 from cascaded.jobs.commits import Commits
@@ -52,6 +54,9 @@ from cascaded.state.profiles import ProfileManager
 from cascaded.state.responses import KeptResponses
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.insight import Errand, ExportQuestion, Question
+
+if TYPE_CHECKING:
+    from cascaded.adapters.otel import Exporter
 
 ANALYST = Path(__file__).with_name("analyst.py")
 """What answers long questions, run in a process of its own."""
@@ -74,6 +79,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     """How each part of the state is copied, for backups."""
     sinks: DeferredSinks
     metrics: PrometheusMetrics
+    telemetry: "Exporter | None"
     status: Status
     room: WaitingRoom
     holds: OutsideHolds
@@ -132,7 +138,9 @@ async def open_ground(
     room = WaitingRoom(room_size(config), clock.monotonic_ns, metrics.waited)
     _watch(metrics, ledger, status, room, {"usage": usage, "audit": audit})
     stack.callback(watch_lag(clock, metrics.lag).cancel)
-    sinks = DeferredSinks(metrics, log, usage, report=log.fault)
+    telemetry = open_telemetry(config, clock, log, metrics, stack)
+    told = (metrics, log, usage) if telemetry is None else (metrics, log, usage, telemetry)
+    sinks = DeferredSinks(*told, report=log.fault)
     stack.callback(sinks.hand_on)
     offload, upkeep, lookups, recall, keeping, spool = (ThreadOffload() for _ in range(6))
     for threads in (offload, upkeep, lookups, recall, keeping, spool):
@@ -154,6 +162,7 @@ async def open_ground(
         copies={**copies, PROFILES: copy_profiles, LEDGER: partial(copy_ledger, ledger)},
         sinks=sinks,
         metrics=metrics,
+        telemetry=telemetry,
         status=status,
         room=room,
         holds={},

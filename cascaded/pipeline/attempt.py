@@ -79,7 +79,7 @@ class Trial:
         self._begun = True
         started = clock.monotonic_ns()
         try:
-            async with aclosing(provider.call(self._call(provider))) as events:
+            async with aclosing(provider.call(self._call(provider, len(book)))) as events:
                 async for event in events:
                     if self.spoke_ns is None and event.speaks:
                         self.spoke_ns = clock.monotonic_ns()
@@ -103,8 +103,9 @@ class Trial:
         """The answer."""
         return self._collector.completion()
 
-    def _call(self, provider: Provider) -> Call:
+    def _call(self, provider: Provider, index: int) -> Call:
         request = self._request
+        trace = request.trace
         form: Form = self._model.form if request.kind == "chat" else "chat"
         original = request.original
         key = request.caller_key if provider.traits.forward_caller_key else None
@@ -117,6 +118,7 @@ class Trial:
             headers=original.headers if original and original.form == form else {},
             stream=request.stream,
             request_id=request.id,
+            trace=trace.headers(trace.attempt_id(index)) if trace else {},
             caller_key=key,
             progress=self._progress,
         )
@@ -159,6 +161,7 @@ class Trial:
             billing=self._billing,
             usage=usage,
             cost_nano_usd=self._cost(usage, traits),
+            started_ns=started_ns,
             latency_ns=ended_ns - started_ns,
             first_token_ns=None if self.spoke_ns is None else self.spoke_ns - started_ns,
         )

@@ -223,7 +223,7 @@ class HttpUpstream:
     def _headers_for(self, call: Call, place: int | None) -> Mapping[str, str]:
         key = call.caller_key if place is None else self._keys.reveal(place)
         told = self.speech.headers(call, key)
-        return {"X-Request-ID": call.request_id, **told}
+        return {"X-Request-ID": call.request_id, **call.trace, **told}
 
     def _refused(self, answer: Answer, body: bytes, place: int | None) -> ProviderError:
         """What an error status says. `place`: of the key of ours that it was asked with."""

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.model import Form, Kind, StreamMode
+from cascaded.types.tracing import Trace
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +134,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     claims: Claims = Claims()
     caller_key: str | None = msgspec.field(default=None)
     """The key that came with the call; only for providers that are configured to forward it."""
+    trace: Trace | None = None
+    """The trace that it is a part of; `None`: nobody is told of any."""
     received_ns: int = 0
     """Monotonic clock."""
     created_s: int = 0

@@ -61,6 +61,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     cost_nano_usd: int = 0
     """What it cost; for `unknown`, the worst it can have cost."""
+    started_ns: int = 0
+    """Monotonic clock."""
     latency_ns: int = 0
     first_token_ns: int | None = None
     """From its start to the first of its answer; of a plain one that is the whole."""

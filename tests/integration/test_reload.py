@@ -168,7 +168,7 @@ def test_a_fault_of_ours_changes_nothing(daemon: Daemon, monkeypatch: pytest.Mon
 
 
 def test_every_setting_of_the_state_is_fixed(daemon: Daemon) -> None:
-    changed = {"ledger": "dir", "records": "retention_days", "batch": "max_open"}
+    changed = {"ledger": "dir", "records": "retention_days", "batch": "max_open", "otel": "users"}
     assert set(changed) == set(FIXED_TABLES)
     config: Any = daemon.config
     for table, key in changed.items():
