@@ -17,13 +17,21 @@ class CallerConnection(web.RequestHandler):
     gives errors our shape, and lets a caller on a Unix socket close its half once it has said
     everything."""
 
-    __slots__ = ("_head_timeout_s", "_late", "_unreadable")
+    __slots__ = ("_goes_on", "_head_timeout_s", "_late", "_unreadable")
 
     def __init__(
-        self, server: web.Server, *, head_timeout_s: float, unreadable: Unreadable, **settings: Any
+        self,
+        server: web.Server,
+        *,
+        head_timeout_s: float,
+        unreadable: Unreadable,
+        goes_on: Callable[[web.BaseRequest], bool],
+        **settings: Any,
     ) -> None:
-        """`settings` are those of `web.RequestHandler`."""
+        """`goes_on`: whether a request's handler goes on when its connection is lost; else it is
+        cancelled. `settings` are those of `web.RequestHandler`."""
         super().__init__(server, **settings)
+        self._goes_on = goes_on
         self._head_timeout_s = head_timeout_s
         self._unreadable = unreadable
         self._late: asyncio.TimerHandle | None = None
@@ -37,6 +45,9 @@ class CallerConnection(web.RequestHandler):
         """See `asyncio.Protocol`."""
         if self._late is not None:
             self._late.cancel()
+        request = self._current_request
+        if request is not None and self._goes_on(request):
+            self._task_handler = None  # else it would be cancelled
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]

@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from aiohttp import HttpVersion11, web
@@ -38,7 +38,7 @@ from cascaded.pipeline.run import FAULTED, Pipeline, run
 from cascaded.ports import Audit, Clock, Reply
 from cascaded.types.decision import Decision, Refusal
 from cascaded.types.errors import CallerLeftError, LedgerFaultError
-from cascaded.types.request import Request
+from cascaded.types.request import Line, Request
 from cascaded.types.result import Outcome
 from cascaded.types.times import NS_PER_S
 from cascaded.types.tracing import Trace
@@ -54,6 +54,9 @@ FAULT_STATUS = 500
 MAX_QUOTED_CHARS = 200
 MAX_BESIDE = 1024
 """Requests at once that need no place: questions about budgets, reservations, administration."""
+_STAYS: web.RequestKey[Callable[[], bool]] = web.RequestKey("stays")
+MAX_LEFT_BEHIND = 64
+"""Calls at once that are heard to their end although their callers have left."""
 MAX_ARRIVING = 256
 """Bodies on their way at once; each may take up to the limit of memory."""
 
@@ -97,6 +100,8 @@ class Status(msgspec.Struct):
     """Requests under way, those of waiting calls included."""
     arriving: int = 0
     """Bodies that are still on their way."""
+    left_behind: set[asyncio.Task[Any]] = msgspec.field(default_factory=set)
+    """The tasks of calls whose callers have left and that are heard to their end."""
     since_ns: int = 0
     """When the daemon began, by the monotonic clock."""
 
@@ -330,12 +335,35 @@ async def converse(services: Services, dialect: Dialect, incoming: Incoming) -> 
         if ending != "entered":
             busy = busy_refusal(services, late=ending == "late")
             return _turn_away(services, busy, request.id, dialect.refuse)
+    status = services.status
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    stays: Callable[[], bool] = partial(_stays, status, task, request.line)
+    incoming.http[_STAYS] = stays
     try:
         if request.stream:
             return await _stream(services, dialect, incoming.http, request)
         return (await plain(services, dialect, request))[1]
     finally:
+        status.left_behind.discard(task)
         room.leave()
+
+
+def goes_on(http: web.BaseRequest) -> bool:
+    """Whether a request's handler goes on when its connection is lost."""
+    stays = http.get(_STAYS)
+    return stays is not None and stays()
+
+
+def _stays(status: Status, task: asyncio.Task[Any], line: Line) -> bool:
+    """Whether a call goes on whose caller has left: its provider bills it to its end in any case,
+    so that it is worth to hear what it costs."""
+    if line.is_sent is None or not line.is_sent() or status.refusing:
+        return False
+    if len(status.left_behind) >= MAX_LEFT_BEHIND:
+        return False
+    line.left = True
+    status.left_behind.add(task)
+    return True
 
 
 async def plain(

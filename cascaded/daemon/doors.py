@@ -11,7 +11,7 @@ from aiohttp import web
 from cascaded.adapters.http_protocol import CallerConnection
 from cascaded.adapters.json_log import JsonLog
 from cascaded.adapters.unix_socket import SocketError, listen
-from cascaded.api.server import Status, application, unreadable
+from cascaded.api.server import Status, application, goes_on, unreadable
 from cascaded.api.table import ROUTES
 from cascaded.config import schema
 from cascaded.daemon.errors import StartError
@@ -57,6 +57,7 @@ async def open_doors(
         loop=loop,
         head_timeout_s=HEAD_TIMEOUT_S,
         unreadable=partial(unreadable, generations.current),
+        goes_on=goes_on,
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=config.keepalive_timeout_s,
@@ -104,3 +105,5 @@ async def _drain(status: Status, generations: Generations, log: JsonLog, *, ling
     generations.current().room.close()
     if not await until_idle(status, limit_s):
         log.write("warning", "drain_cut_short", in_flight=status.in_flight)
+    for task in status.left_behind:
+        task.cancel()

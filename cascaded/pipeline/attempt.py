@@ -9,7 +9,7 @@ from cascaded.policy.pricing import cost, output_bound, worst_cost
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Call, Clock, Progress, Provider, ProviderTraits, Reply
 from cascaded.types.decision import CacheState, Decision
-from cascaded.types.errors import ProviderError
+from cascaded.types.errors import CallerLeftError, ProviderError
 from cascaded.types.event import Event
 from cascaded.types.model import Form, Model
 from cascaded.types.request import Request
@@ -74,24 +74,44 @@ class Trial:
         """Make the call and pass its events to the gate.
 
         A provider's fault is kept in `fault`. The attempt is booked in every case, a
-        cancellation or a bug included.
+        cancellation or a bug included. Where the caller leaves and the provider bills all the same,
+        it is heard to its end, so that its bill is known; then this raises `CallerLeftError`.
         """
         self._begun = True
         started = clock.monotonic_ns()
+        line = self._request.line
+        if not provider.traits.cancel_stops_billing:
+            line.is_sent = self._is_sent
         try:
             async with aclosing(provider.call(self._call(provider, len(book)))) as events:
                 async for event in events:
                     if self.spoke_ns is None and event.speaks:
                         self.spoke_ns = clock.monotonic_ns()
                     self._collector.add(event)
-                    await gate.send(event)
+                    if not line.left:
+                        await self._pass_on(gate, event)
             self._billing = "billed"
             self.ended = True
         except ProviderError as fault:
             self.fault = fault
             self._billing = fault.billing
         finally:
+            line.is_sent = None
             book.append(self._line(started, clock.monotonic_ns(), provider.traits))
+        if line.left:
+            raise CallerLeftError
+
+    async def _pass_on(self, gate: Reply, event: Event) -> None:
+        try:
+            await gate.send(event)
+        except CallerLeftError:
+            line = self._request.line
+            if line.is_sent is None:
+                raise
+            line.left = True
+
+    def _is_sent(self) -> bool:
+        return not self._progress.queued
 
     @property
     def unbilled(self) -> bool:

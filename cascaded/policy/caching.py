@@ -31,7 +31,7 @@ UNHEEDED: Mapping[Form, frozenset[str]] = {
 """Members that do not change the answer. `model` stands in the key as what it means."""
 UNCOUNTED = frozenset(
     {
-        *("id", "principal", "claims", "cache", "received_ns", "created_s"),
+        *("id", "principal", "claims", "cache", "received_ns", "created_s", "line"),
         *("stream", "stream_mode", "include_usage", "buffer_size"),
         *("include_metadata", "track_cost", "validate_quality_on_complete"),
         # The key has them by itself, or in the body's members.

@@ -1,6 +1,6 @@
 """`Request`: what was asked."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -74,6 +74,17 @@ class CacheWish(msgspec.Struct, frozen=True):
     """How old it may be at most; 0: ask anew, and keep that in place of it."""
 
 
+class Line(msgspec.Struct):
+    """How it stands with the line to the caller. Who hears that it is cut and who calls a provider
+    tell each other here."""
+
+    left: bool = False
+    """The caller has left, and the call goes on without him."""
+    is_sent: Callable[[], bool] | None = None
+    """Present while a provider is asked that bills a call to its end whoever hangs up: whether it
+    has the call already."""
+
+
 class Original(msgspec.Struct, frozen=True, kw_only=True):
     """A call that came in another form than chat completions, as it came."""
 
@@ -140,3 +151,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic clock."""
     created_s: int = 0
     """Seconds since 1970, for answers that must tell when they were made."""
+    line: Line = msgspec.field(default_factory=Line)

@@ -227,7 +227,7 @@ def test_closing_a_stream_hangs_up(
     close: Any = stream
     close.close()
     if read:
-        wait_for(lambda: upstream.hung_up == 1)
+        wait_for(lambda: daemon.services.status.left_behind)
     wait_for(lambda: daemon.spend["held"] == 0)
     assert client.health().status == "ok"
 

@@ -68,17 +68,17 @@ async def test_closing_a_stream_hangs_up(
     async with aclosing(client.stream(QUESTION, model="strong")) as chunks:
         async for _ in chunks:
             break
-    await asyncio.to_thread(wait_for, lambda: upstream.hung_up == 1)
+    await asyncio.to_thread(wait_for, lambda: daemon.services.status.left_behind)
     await asyncio.to_thread(wait_for, lambda: daemon.spend["held"] == 0)
 
 
-async def test_cancelling_hangs_up(client: AsyncClient, upstream: Upstream) -> None:
-    upstream.on("strong", Says(GOOD, delay_s=5))
+async def test_cancelling_hangs_up(client: AsyncClient, daemon: Daemon, upstream: Upstream) -> None:
+    upstream.on("strong", Says(GOOD, delay_s=1))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.run(QUESTION, model="strong")
     assert len(client._idle) == 0
-    await asyncio.to_thread(wait_for, lambda: upstream.hung_up == 1)
+    await asyncio.to_thread(wait_for, lambda: not daemon.services.status.in_flight)
     assert (await client.health()).status == "ok"
 
 

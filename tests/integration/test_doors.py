@@ -275,6 +275,7 @@ def test_one_call_too_many_is_told_to_come_back(upstream: Upstream) -> None:
                 "in_flight": 2,
                 "waiting": 0,
                 "providers": {"fake": "closed"},
+                "deployments": [],
             }
             for thread in threads:
                 thread.join()
@@ -484,7 +485,8 @@ def test_a_caller_that_leaves_altogether_is_noticed(daemon: Daemon, upstream: Up
         line.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
         line.sendall(body)
         wait_for(lambda: daemon.services.status.in_flight == 1)
-    wait_for(lambda: daemon.services.status.in_flight == 0, 1)
+    wait_for(lambda: daemon.services.status.left_behind, 1)
+    wait_for(lambda: daemon.services.status.in_flight == 0, 10)
 
 
 def test_a_head_that_trickles_in_is_given_up(

@@ -1,4 +1,4 @@
-"""Bodies made to hurt: refused early, in OpenAI's shape, and without the daemon growing."""
+"""Bodies made to hurt: refused early, in the dialect's shape, and without the daemon growing."""
 
 import json
 import socket
@@ -15,12 +15,18 @@ from tests.support.process import Served, serving
 from tests.support.upstream import Upstream
 
 MIB = 2**20
-PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/infer")
+PATHS = (
+    *("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/infer"),
+    *("/v1/messages", "/v1/messages/count_tokens", "/v1/responses"),
+)
 PROMPT = {
     "/v1/chat/completions": b'"messages"',
     "/v1/completions": b'"prompt"',
     "/v1/embeddings": b'"input"',
     "/infer": b'"query"',
+    "/v1/messages": b'"max_tokens": 9, "messages"',
+    "/v1/messages/count_tokens": b'"messages"',
+    "/v1/responses": b'"input"',
 }
 GROWTH_MIB_MAX = 100
 """Of all of them together at the worst moment. The longest body that is read has 16 MiB."""
@@ -71,14 +77,22 @@ ABSURD: list[tuple[str, dict[str, Any]]] = [
     ("/v1/completions", {"best_of": 10**300}),
     ("/v1/completions", {"max_tokens": 10**18}),
     ("/v1/embeddings", {"input": ["a"] * 100_000}),
+    ("/v1/messages", {"max_tokens": 10**18}),
+    ("/v1/messages", {"max_tokens": -1}),
+    ("/v1/responses", {"max_output_tokens": 10**18}),
 ]
 
 
-def refused(answer: httpx2.Response) -> None:
-    assert answer.status_code in (400, 413), answer.text[:300]
-    error = answer.json()["error"]
-    assert error["type"] == "invalid_request_error"
-    assert set(error) >= {"message", "param", "code"}
+def refused(answer: httpx2.Response, path: str) -> None:
+    assert answer.status_code in (400, 413), (path, answer.text[:300])
+    told = answer.json()
+    error = told["error"]
+    if path.startswith("/v1/messages"):
+        assert told["type"] == "error"
+        assert error["type"] in ("invalid_request_error", "request_too_large")
+    else:
+        assert error["type"] == "invalid_request_error"
+        assert set(error) >= {"message", "param", "code"}
     assert len(answer.content) < 10_000
     assert answer.headers["x-should-retry"] == "false"
 
@@ -94,10 +108,12 @@ def test_nothing_of_it_gets_far(served: tuple[Served, Upstream]) -> None:
             for name, body in bodies(path):
                 answer = client.post(path, content=body)
                 assert answer.status_code in (400, 413), (path, name, answer.text[:200])
-                refused(answer)
+                refused(answer, path)
         for path, members in ABSURD:
-            given = {"prompt": "a", "input": "a", "messages": good["messages"]}
-            refused(client.post(path, json={"model": "strong", **given, **members}))
+            given: dict[str, Any] = {"messages": good["messages"]}
+            if not path.endswith("messages"):
+                given |= {"prompt": "a", "input": "a"}
+            refused(client.post(path, json={"model": "strong", **given, **members}), path)
         for length in ("100000000", None):
             assert b" 413 " in huge(daemon, length)
         assert status_mib(daemon, "VmHWM") - before < GROWTH_MIB_MAX

@@ -3,13 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from cascaded.adapters import package_data
+from cascaded.policy.pricing import Catalogue, cost
 from cascaded.types.usage import Usage
+from cascaded.wire.anthropic import parse_message
 from cascaded.wire.openai_chat import Collector, parse_event
+from cascaded.wire.responses import parse_response
 
 RECORDED = Path(__file__).parents[3] / "shared/data/prices/genai_usages.jsonl"
 CLASSES = {
@@ -78,6 +84,48 @@ def test_a_recorded_thought_that_the_record_overlooks() -> None:
     assert read.input_tokens == wanted["input_tokens"]
     assert read.output_tokens == usage["total_tokens"] - usage["prompt_tokens"]
     assert read.reasoning_tokens == read.output_tokens - wanted["output_tokens"]
+
+
+def read_by_its_flavour(usage: Any) -> tuple[str, Usage | None]:
+    """A payload by the reader of the dialect that it is of."""
+    if "prompt_tokens" in usage:
+        return "chat", usage_of(usage)
+    if "input_tokens_details" in usage:
+        answer = {"object": "response", "status": "completed", "output": [], "usage": usage}
+        return "responses", parse_response(json.dumps(answer).encode()).usage
+    if "input_tokens" in usage:
+        answer = {"type": "message", "content": [], "stop_reason": "end_turn", "usage": usage}
+        return "messages", parse_message(json.dumps(answer).encode()).usage
+    return "another", None
+
+
+PRICED_DOWN = {"gpt-5.6-sol"}
+"""Their prices have been lowered since the record was made."""
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="needs ../shared/data")
+def test_recorded_payloads_cost_what_the_pinned_prices_say() -> None:
+    """From the payload as it came to nano-dollars, beside the bill on record: never below it, and
+    equal to within our one rounding up where the price is the same."""
+    catalogue = Catalogue.load(package_data.read("prices.json.gz"))
+    equal: Counter[str] = Counter()
+    for line in map(json.loads, RECORDED.read_text().splitlines()):
+        usage = line["body"].get("usage")
+        flavour, read = read_by_its_flavour(usage) if isinstance(usage, dict) else ("none", None)
+        if read is None:
+            continue
+        for price in (price for one in line["extracted"] for price in one["prices"]):
+            entry = catalogue.find(price["provider_id"], line["model"])
+            named = "anthropic" in (price["api_flavor"], price["provider_id"])
+            if entry is None or entry.price is None or named != (flavour == "messages"):
+                continue  # not known, or read as another flavour than it is of
+            bill = (Decimal(price["input_price"]) + Decimal(price["output_price"])) * 10**12
+            ours = cost(replace(entry.price, request_nano_usd=0), read) * 1000
+            assert ours >= bill or line["model"] in PRICED_DOWN, (flavour, usage, price)
+            equal[flavour] += bill <= ours < bill + 1000
+    assert equal["chat"] > 200
+    assert equal["messages"] > 90
+    assert equal["responses"] > 60
 
 
 BARE = {"prompt_tokens": 10, "completion_tokens": 5}
