@@ -67,7 +67,7 @@ def test_who_leaves_pays_what_the_provider_bills(
         upstream.on("strong", Says(GOOD, delay_s=1))
     leave(daemon, stream=stream)
     spend = settled(daemon)
-    assert upstream.hung_up == int(stops)
+    wait_for(lambda: upstream.hung_up == int(stops))
     if not stops:
         assert spend == {"posted": STRONG, "held": 0, "unknown": 0}, "the bill, to the digit"
     elif stream:
@@ -107,7 +107,7 @@ def test_only_so_many_are_heard_to_their_end(
     with daemon_with(CASCADE, url=upstream.url) as daemon:
         leave(daemon, stream=False)
         spend = settled(daemon)
-    assert upstream.hung_up == 1
+    wait_for(lambda: upstream.hung_up == 1)
     assert spend["unknown"] > 0
 
 
