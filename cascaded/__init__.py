@@ -75,6 +75,7 @@ if TYPE_CHECKING:
         UserProfile,
         WorkspaceConfig,
     )
+    from cascaded.types.quality import QualityConfig
     from cascaded.types.tiers import TIER_PRESETS, TierConfig
 
 __all__ = [
@@ -121,6 +122,7 @@ __all__ = [
     "OrganizationsPage",
     "ProfileManager",
     "ProtocolError",
+    "QualityConfig",
     "QualityPreferences",
     "RateLimitConfig",
     "RateLimitedError",
@@ -153,6 +155,7 @@ _ELSEWHERE = {
     "ModelPreferences": "cascaded.types.profile",
     "OrganizationConfig": "cascaded.types.profile",
     "ProfileManager": "cascaded.state.profiles",
+    "QualityConfig": "cascaded.types.quality",
     "QualityPreferences": "cascaded.types.profile",
     "RateLimitConfig": "cascaded.types.profile",
     "TIER_PRESETS": "cascaded.types.tiers",

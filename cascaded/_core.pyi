@@ -18,6 +18,7 @@ __all__ = [
     "Vocabulary",
     "data_kinds",
     "dot",
+    "fit_logistic",
     "injection_sign_names",
     "injection_signs",
     "personal_data",
@@ -78,6 +79,18 @@ class TextModel:
 
     def most(self, text: str) -> list[float] | None:
         """The most that each head says of any of a text's sentences; `None` where it has none."""
+
+def fit_logistic(
+    rows: Sequence[tuple[Sequence[int], Sequence[float]]],
+    good: Sequence[bool],
+    prior: Sequence[float],
+    cost: float,
+) -> list[float]:
+    """The weights of a logistic regression on sparse rows (places, values), pulled to `prior`,
+    which has as many; `cost` is how much a row counts against that. Works without the GIL.
+
+    Raises `ValueError` for rows that do not fit.
+    """
 
 LONG_INPUT_BYTES: Final[int]
 """Inputs up to here are counted with the GIL held: they take less than a hop to a thread."""

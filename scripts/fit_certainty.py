@@ -2,11 +2,13 @@
 
 Any OpenAI-compatible server that gives log-probabilities will do:
 
-    python scripts/fit_certainty.py --base-url http://127.0.0.1:8081 --model smollm2-135m-instruct
+    python -m scripts.fit_certainty --base-url http://127.0.0.1:8081 --model smollm2-135m-instruct
 
 The questions are made here (capitals, sums, products, chemical symbols), so that the answer can
 be checked without a judge. What it prints: the area under the curve for each kind and for all,
-and the two numbers of the logistic curve over all.
+and the two numbers of the logistic curve over all. With `--samples 3` every question is asked so
+many times more, at a temperature, and the weights of all evidence (log-probabilities and how far
+the samples agree) are fitted together, for `scripts/fit_quality.py`.
 """
 
 import argparse
@@ -17,12 +19,19 @@ from collections.abc import Iterator
 from itertools import groupby
 from math import exp
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from cascaded._core import fit_logistic
+from cascaded.policy.quality.agreement import agreement
+from cascaded.policy.quality.judgement import CONSTANT, EVIDENCE, Evidence
 
 SEED = 5
 TOKENS_MAX = 60
 TIMEOUT_S = 60
 FIT_ROUNDS = 50
+TOP = 5
+SAMPLED_AT = 0.8
+EVIDENCE_COST = 1.0
 
 CAPITALS = """France Paris;Germany Berlin;Spain Madrid;Italy Rome;Japan Tokyo;China Beijing;
 Russia Moscow;Egypt Cairo;Kenya Nairobi;Canada Ottawa;Australia Canberra;Chile Santiago;Peru Lima;
@@ -49,6 +58,7 @@ class Asked(NamedTuple):
     kind: str
     mean_logprob: float
     right: bool
+    evidence: Evidence
 
 
 def questions() -> Iterator[tuple[str, str, str]]:
@@ -68,14 +78,17 @@ def questions() -> Iterator[tuple[str, str, str]]:
         yield "product", f"What is {one} times {other}?", str(one * other)
 
 
-def ask(base_url: str, model: str, key: str, question: str) -> tuple[str, float]:
-    """The answer's text and its mean log-probability."""
+def ask(
+    base_url: str, model: str, key: str, question: str, temperature: float = 0
+) -> dict[str, Any]:
+    """The first choice, with log-probabilities."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": question}],
-        "temperature": 0,
+        "temperature": temperature,
         "max_tokens": TOKENS_MAX,
         "logprobs": True,
+        "top_logprobs": TOP,
     }
     request = urllib.request.Request(
         f"{base_url}/v1/chat/completions",
@@ -83,9 +96,35 @@ def ask(base_url: str, model: str, key: str, question: str) -> tuple[str, float]
         {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
     )
     with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-        choice = json.load(response)["choices"][0]
-    tokens = [token["logprob"] for token in choice["logprobs"]["content"]]
-    return choice["message"]["content"], sum(tokens) / len(tokens)
+        choice: dict[str, Any] = json.load(response)["choices"][0]
+    return choice
+
+
+def evidence(question: str, choice: dict[str, Any], others: list[str]) -> Evidence:
+    """What is known of an answer besides its text."""
+    tokens = choice["logprobs"]["content"]
+    each = [token["logprob"] for token in tokens]
+    spreads = [
+        -sum(exp(one["logprob"]) * one["logprob"] for one in token["top_logprobs"])
+        for token in tokens
+    ]
+    return Evidence(
+        mean_logprob=sum(each) / len(each),
+        least_logprob=min(each),
+        entropy=sum(spreads) / len(spreads),
+        agreement=agreement(question, choice["message"]["content"], others),
+    )
+
+
+def weigh(answers: list[Asked]) -> dict[str, float]:
+    """The weights of all evidence together."""
+    rows = [
+        ([0, *range(1, 1 + len(EVIDENCE))], [CONSTANT, *answer.evidence.centred])
+        for answer in answers
+    ]
+    good = [answer.right for answer in answers]
+    weights = fit_logistic(rows, good, [0.0] * (1 + len(EVIDENCE)), EVIDENCE_COST)
+    return dict(zip(EVIDENCE, weights[1:], strict=True))
 
 
 def area(answers: list[Asked]) -> float:
@@ -103,7 +142,7 @@ def fit(answers: list[Asked]) -> tuple[float, float]:
     start = slope = 0.0
     for _ in range(FIT_ROUNDS):
         g0 = g1 = h00 = h01 = h11 = 0.0
-        for _, x, right in answers:
+        for _, x, right, _ in answers:
             chance = 1 / (1 + exp(-(start + slope * x)))
             error, weight = right - chance, chance * (1 - chance)
             g0, g1 = g0 + error, g1 + error * x
@@ -120,18 +159,29 @@ def main() -> None:
     parser.add_argument("--base-url", required=True, help="server, without /v1")
     parser.add_argument("--model", required=True)
     parser.add_argument("--key", default="none", help="API key, if the server wants one")
+    parser.add_argument("--samples", type=int, default=0, help="ask so many times more")
     options = parser.parse_args()
+    where = options.base_url, options.model, options.key
     answers = []
     for kind, question, wanted in questions():
-        text, mean = ask(options.base_url, options.model, options.key, question)
+        choice = ask(*where, question)
+        sampled = [ask(*where, question, SAMPLED_AT) for _ in range(options.samples)]
+        known = evidence(question, choice, [one["message"]["content"] for one in sampled])
+        text = choice["message"]["content"]
         right = re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", text) is not None
-        answers.append(Asked(kind, mean, right))
+        answers.append(Asked(kind, known.mean_logprob or 0.0, right, known))
     for kind, group in groupby(answers, key=lambda answer: answer.kind):
         rows = list(group)
         print(f"{kind:8} {sum(a.right for a in rows):3}/{len(rows):3} right, AUC {area(rows):.2f}")
     print(f"all      {sum(a.right for a in answers):3}/{len(answers):3}, AUC {area(answers):.2f}")
     start, slope = fit(answers)
     print(f"CERTAINTY_AT_ZERO = {start:.2f}  CERTAINTY_SLOPE = {slope:.2f}")
+    if options.samples:
+        agreed = [
+            answer._replace(mean_logprob=answer.evidence.agreement or 0) for answer in answers
+        ]
+        print(f"agreement of {options.samples} samples: AUC {area(agreed):.2f}")
+        print("weights", {name: round(weight, 2) for name, weight in weigh(answers).items()})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.api.errors import Refuse, error_response
+from cascaded.types.quality import QualityMode
 from cascaded.wire.caching import CacheWord
 
 Who = Literal["anyone", "scrapers", "callers", "administrators"]
@@ -121,6 +122,7 @@ WISHES = (
         "Earlier answers: `on`, also where answers may differ; `refresh`: ask anew; `off`.",
         CacheWord,
     ),
+    Query("X-Cascaded-Quality", "How closely answers are looked at.", QualityMode),
     Query("Cache-Control", "`no-store`, `no-cache` or `max-age=SECONDS`, for earlier answers."),
 )
 

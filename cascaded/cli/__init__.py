@@ -37,6 +37,7 @@ COMMANDS = {
     "state": "cascaded.cli.state:state",
     "cache": "cascaded.cli.cache:cache",
     "models": "cascaded.cli.models:models",
+    "quality": "cascaded.cli.quality:quality",
     "config": "cascaded.cli.config:config",
     "doctor": "cascaded.cli.doctor:doctor",
     "completion": "cascaded.cli.completion:completion",

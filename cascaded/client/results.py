@@ -3,6 +3,7 @@
 Members that a newer daemon sends and this version does not know are ignored.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal
 
@@ -37,6 +38,16 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     quality_score: float | None = None
     quality_failed: tuple[str, ...] = ()
+    quality_parts: Mapping[str, float] = {}
+    """What speaks for the answer and against it: what each adds to the logarithm of the odds."""
+    quality_unseen: tuple[str, ...] = ()
+    """What was to be looked at and could not be, and why."""
+    quality_mode: str | None = None
+    semantic_similarity: float | None = None
+    """How probably it is an answer to this question rather than to another."""
+    toxicity_score: float | None = None
+    agreement: float | None = None
+    """The share of further samples that say the same."""
     flagged: bool = False
     """The answer failed its check at the top of the ladder."""
     domain: str | None = None

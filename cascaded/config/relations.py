@@ -45,11 +45,6 @@ _OUR_HEADERS = frozenset(
 )
 HOOK_URLS = ("budget_check", "model_filter", "budget_warning")
 _ENDPOINTS = ("/chat/completions", "/messages", "/responses")
-_NOT_BUILT = {
-    "balanced": "it needs semantic similarity and toxicity checks",
-    "strict": "it needs hallucination checks by self-consistency",
-}
-
 ReadFile = Callable[[Path], bytes]
 
 
@@ -92,6 +87,7 @@ class _Relations:
             self._check_ladder(("ladders", name), ladder)
         self._check_aliases()
         self._check_bounds()
+        self._check_quality()
         self._check_database()
         check_limits(self._config, self._document, self._report)
 
@@ -422,13 +418,22 @@ class _Relations:
                 f"{prompt} is more than server.max_body_bytes",
                 f"at most {body}",
             )
-        mode = self._config.quality.mode
-        if mode in _NOT_BUILT:
+
+    def _check_quality(self) -> None:
+        quality, models = self._config.quality, self._config.models
+        judge = quality.judge
+        if judge is not None and judge not in models:
+            self._unknown(("quality", "judge"), judge, set(models), "models")
+        elif judge is not None and "reasoning" in (models[judge].capabilities or ()):
             self._report.add(
-                ("quality", "mode"),
-                f"{shown(mode)} is not available in this version: {_NOT_BUILT[mode]}",
-                '"fast"',
+                ("quality", "judge"),
+                f"{shown(judge)} thinks before it speaks, and a judge says one word",
+                'a model without the capability "reasoning"',
             )
+        classifier = quality.toxicity_classifier
+        if classifier is not None and classifier not in self._config.classifiers:
+            known = set(self._config.classifiers)
+            self._unknown(("quality", "toxicity_classifier"), classifier, known, "classifiers")
 
     # [tiers_from_database]
 

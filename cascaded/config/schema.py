@@ -19,6 +19,13 @@ from cascaded.types.limits import Enforcement, Gate, Scope
 from cascaded.types.model import Price, Rates, StreamMode
 from cascaded.types.money import parse_usd, parse_usd_per_mtok
 from cascaded.types.profile import AuditLevel
+from cascaded.types.quality import (
+    HIGH_STAKES,
+    MAX_SAMPLES,
+    QualityConfig,
+    QualityMode,
+    ValidationMode,
+)
 from cascaded.types.quotas import Quotas, ScopeQuotas
 from cascaded.types.secret import Secret
 from cascaded.types.tables import (
@@ -560,8 +567,48 @@ class Cascade(msgspec.Struct, frozen=True, kw_only=True):
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
     """How answers are judged."""
 
-    mode: Literal["fast", "balanced", "strict"] = "fast"
-    """`fast`: rules, in under 5 ms."""
+    mode: QualityMode = "fast"
+    """`fast`: rules, in under 5 ms. `balanced`: also one probability out of everything that is
+    known, how near an answer is to its question (needs an embedder) and how toxic it is (needs a
+    classifier). `strict`: also whether samples agree, where the stakes are high. A call may say its
+    own."""
+    similarity_min: Score | None = None
+    """How probably an answer must be to this question rather than to another one. By default the
+    mode's: 0.70 in `balanced` and `strict`."""
+    toxicity_max: Score | None = None
+    """How toxic an answer may be. By default the mode's: 0.80 in `balanced` and `strict`."""
+    toxicity_classifier: Name | None = None
+    """A model of `[classifiers]` that tells how toxic a text is. By default there is none."""
+    toxic_labels: Annotated[tuple[Text, ...], Meta(max_length=MAX_LABELS)] = ("toxic", "toxicity")
+    """Which of its labels count; the highest of them."""
+    selfcheck_samples: Annotated[int, Meta(ge=0, le=MAX_SAMPLES)] | None = None
+    """How many more answers are asked for, to see whether they agree. Each is paid for. By default
+    the mode's: 3 in `strict`."""
+    selfcheck_domains: Annotated[tuple[Text, ...], Meta(max_length=MAX_PATTERNS)] = HIGH_STAKES
+    """The domains of calls with samples. Empty: all calls."""
+    judge: ModelRef | None = None
+    """A model that is asked of each answer whether it is right, in `balanced` and `strict`. It is
+    paid for."""
+    validation: ValidationMode = "sync"
+    """`async`: answers are kept or not by rules and go out at once; the rest is worked out later,
+    without samples and judge, and marks them in metrics and log."""
+    calibration: Path | None = None
+    """A file that `cascaded quality calibrate` made of your own traffic. By default the one in the
+    package, made of public exam questions."""
+    good_share: Annotated[float, Meta(gt=0, lt=1)] = 0.85
+    """The share of your answers that are good, as far as you know. The calibration in the package
+    is moved to it; one of your own knows it."""
+
+    @property
+    def meant(self) -> QualityConfig:
+        """The mode, with what is set beside it."""
+        own = {
+            name: value
+            for name in ("similarity_min", "toxicity_max", "selfcheck_samples")
+            if (value := getattr(self, name)) is not None
+        }
+        own |= {"selfcheck_domains": self.selfcheck_domains, "validation_mode": self.validation}
+        return msgspec.structs.replace(QualityConfig.of(self.mode), **own)
 
 
 class SmallModel(msgspec.Struct, frozen=True, kw_only=True):

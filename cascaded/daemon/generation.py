@@ -36,6 +36,7 @@ from cascaded.daemon.ground import Ground
 from cascaded.daemon.guardrails import make_guardian
 from cascaded.daemon.hooks import make_hooks
 from cascaded.daemon.plans import KeptPlans, directory
+from cascaded.daemon.quality import judge_of, make_scrutiny, modes
 from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.small_models import SmallModels, make_small_models
 from cascaded.daemon.state import state_folder
@@ -44,6 +45,7 @@ from cascaded.pipeline.hooks import Hooks
 from cascaded.pipeline.order import Parts, deciding, laddering, measuring, stages
 from cascaded.pipeline.rules import Rulebook
 from cascaded.pipeline.run import Pipeline
+from cascaded.pipeline.scrutiny import Scrutiny
 from cascaded.pipeline.stages.resolve import standing
 from cascaded.pipeline.stages.tighten import heeding
 from cascaded.policy.limits import explain
@@ -73,6 +75,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     plans: KeptPlans | None
     hooks: Hooks | None
     small_models: SmallModels
+    scrutiny: Scrutiny
     services: Services
 
 
@@ -104,6 +107,7 @@ def make_generation(
     hooks = make_hooks(config, ground, former.hooks if former else None)
     users = directory(config, ground, plans)
     balance = former.services.pipeline.climber.balance if former else Balance()
+    scrutiny = make_scrutiny(config, small_models, ground.offload)
     parts = _parts(config, ground, book, rulebook, users, hooks, vocabularies)
     bench = Bench(
         batches=ground.batches,
@@ -117,7 +121,7 @@ def make_generation(
     services = Services(
         version=version("cascaded"),
         tally=Tally(),
-        pipeline=_pipeline(parts, ground, answerers, balance),
+        pipeline=_pipeline(parts, ground, answerers, balance, scrutiny),
         desk=Desk(
             ledger=ground.ledger,
             clock=ground.clock,
@@ -221,6 +225,7 @@ def make_generation(
         plans=plans,
         hooks=hooks,
         small_models=small_models,
+        scrutiny=scrutiny,
         services=services,
     )
 
@@ -249,6 +254,9 @@ def _parts(
         price_hash=price_table_hash({name: model.price for name, model in book.models.items()}),
         default_max_output_tokens=config.cascade.default_max_output_tokens,
         max_prompt_bytes=config.cascade.max_prompt_bytes,
+        quality=config.quality.meant,
+        quality_modes=modes(config),
+        judge=judge_of(config, book),
         hooks=hooks,
     )
 
@@ -301,7 +309,11 @@ def _explain(rulebook: Rulebook, clock: Clock, denial: Denial, caller: Caller) -
 
 
 def _pipeline(
-    parts: Parts, ground: Ground, answerers: Mapping[str, Answerer], balance: Balance
+    parts: Parts,
+    ground: Ground,
+    answerers: Mapping[str, Answerer],
+    balance: Balance,
+    scrutiny: Scrutiny,
 ) -> Pipeline:
     return Pipeline(
         stages=stages(parts),
@@ -309,6 +321,7 @@ def _pipeline(
             providers={name: answerer.provider for name, answerer in answerers.items()},
             watches={name: answerer.watch for name, answerer in answerers.items()},
             vocabularies=parts.vocabularies,
+            scrutiny=scrutiny,
             clock=ground.clock,
             random=random.Random().random,
             balance=balance,

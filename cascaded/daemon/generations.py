@@ -86,6 +86,7 @@ class Generations:
             get_args(DeploymentState),
             lambda: _deployment_states(self.now.services.deployments()),
         )
+        self._own(ground.afterwards.work(lambda: self.now.scrutiny))
 
     def current(self) -> Services:
         """The services in force."""

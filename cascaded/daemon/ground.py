@@ -42,6 +42,7 @@ from cascaded.daemon.telemetry import open_telemetry
 from cascaded.jobs.batches import Batches
 from cascaded.jobs.bulk import Bulks
 from cascaded.jobs.commits import Commits
+from cascaded.pipeline.afterwards import Afterwards, AfterwardsFigures
 from cascaded.pipeline.flights import Flights
 from cascaded.ports import Clock, Report
 from cascaded.state.audit_log import AuditLog
@@ -54,6 +55,8 @@ from cascaded.state.profiles import ProfileManager
 from cascaded.state.responses import KeptResponses
 from cascaded.state.usage_log import UsageLog
 from cascaded.types.insight import Errand, ExportQuestion, Question
+from cascaded.types.request import Request
+from cascaded.types.result import Attempt, Verdict
 
 if TYPE_CHECKING:
     from cascaded.adapters.otel import Exporter
@@ -78,6 +81,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     copies: Mapping[str, Copy]
     """How each part of the state is copied, for backups."""
     sinks: DeferredSinks
+    afterwards: Afterwards
     metrics: PrometheusMetrics
     telemetry: "Exporter | None"
     status: Status
@@ -139,7 +143,14 @@ async def open_ground(
     _watch(metrics, ledger, status, room, {"usage": usage, "audit": audit})
     stack.callback(watch_lag(clock, metrics.lag).cancel)
     telemetry = open_telemetry(config, clock, log, metrics, stack)
-    told = (metrics, log, usage) if telemetry is None else (metrics, log, usage, telemetry)
+    afterwards = Afterwards(partial(_low, log))
+    for name in AfterwardsFigures.__struct_fields__:
+        metrics.counter(
+            f"cascaded_afterwards_{name}",
+            f'Answers of `validation = "async"`, looked at after they had gone out: {name}.',
+            partial(getattr, afterwards.figures, name),
+        )
+    told = (metrics, log, usage, afterwards, *(() if telemetry is None else (telemetry,)))
     sinks = DeferredSinks(*told, report=log.fault)
     stack.callback(sinks.hand_on)
     offload, upkeep, lookups, recall, keeping, spool = (ThreadOffload() for _ in range(6))
@@ -161,6 +172,7 @@ async def open_ground(
         keys=keys,
         copies={**copies, PROFILES: copy_profiles, LEDGER: partial(copy_ledger, ledger)},
         sinks=sinks,
+        afterwards=afterwards,
         metrics=metrics,
         telemetry=telemetry,
         status=status,
@@ -209,3 +221,16 @@ def _watch(
             f"Records of the {name} log that could not be written.",
             partial(getattr, log, "dropped"),
         )
+
+
+def _low(log: JsonLog, request: Request, line: Attempt, verdict: Verdict) -> None:
+    """An answer has gone out that should not have been kept."""
+    log.write(
+        "warning",
+        "low_quality",
+        request_id=request.id,
+        model=line.model.name,
+        quality_score=verdict.score,
+        confidence=verdict.confidence,
+        failed=list(verdict.failed),
+    )

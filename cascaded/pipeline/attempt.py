@@ -13,11 +13,14 @@ from cascaded.types.errors import CallerLeftError, ProviderError
 from cascaded.types.event import Event
 from cascaded.types.model import Form, Model
 from cascaded.types.request import Request
-from cascaded.types.result import Attempt, Billing, Completion
+from cascaded.types.result import Attempt, Billing, Completion, Role
 from cascaded.types.usage import Usage
 from cascaded.wire.between.forms import OTHERS
 from cascaded.wire.between.said import suited
 from cascaded.wire.openai_chat import Collector, upstream_fields
+
+ALTERNATIVES = 5
+"""Tokens whose probabilities are asked for beside the chosen one's, to see how sure it was."""
 
 
 class HeldReply:
@@ -44,6 +47,7 @@ class Trial:
         request: Request,
         decision: Decision,
         vocabularies: Vocabularies,
+        role: Role = "answer",
     ) -> None:
         self.fault: ProviderError | None = None
         self.ended = False
@@ -52,6 +56,7 @@ class Trial:
         self.spoke_ns: int | None = None
         """When the first of its answer came, by the monotonic clock."""
         self._index = index
+        self._role = role
         self._model = model
         self._request = request
         self._decision = decision
@@ -155,9 +160,16 @@ class Trial:
             self._model,
             output_bound=None if as_asked else self._bound,
             stream=request.stream,
-            logprobs=judged and provider.traits.logprobs and not request.wants_logprobs,
+            logprobs=self._logprobs(provider.traits),
             kind=request.kind,
         )
+
+    def _logprobs(self, traits: ProviderTraits) -> bool | int:
+        """Whether log-probabilities are asked for that the caller did not; with how many
+        alternatives."""
+        if not (self._ladder.checked and traits.logprobs) or self._request.wants_logprobs:
+            return False
+        return ALTERNATIVES if self._decision.quality.combined else True
 
     def _otherwise(self, form: Form) -> Mapping[str, Raw]:
         """The body in another form than chat completions: as it came, or as it was translated."""
@@ -184,6 +196,7 @@ class Trial:
             started_ns=started_ns,
             latency_ns=ended_ns - started_ns,
             first_token_ns=None if self.spoke_ns is None else self.spoke_ns - started_ns,
+            role=self._role,
         )
 
     def _billed(self) -> Billing:

@@ -13,6 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from cascaded.pipeline.attempt import HeldReply, Trial
+from cascaded.pipeline.opinions import judging, samplers
+from cascaded.pipeline.scrutiny import Scrutiny, scrutinise
 from cascaded.pipeline.watch import Watch
 from cascaded.policy.pricing import saving
 from cascaded.policy.quality import assess
@@ -48,6 +50,7 @@ class Climber(msgspec.Struct, frozen=True, kw_only=True):
     watches: Mapping[str, Watch]
     """Of the same names."""
     vocabularies: Vocabularies
+    scrutiny: Scrutiny
     clock: Clock
     random: Callable[[], float]
     balance: Balance = msgspec.field(default_factory=Balance)
@@ -114,7 +117,9 @@ async def _try_rung(
             continue
         candidate = Candidate(answer, held, len(book) - 1, spoke_ns)
         unjudged = not ladder.checked or (live and not request.validate_quality_on_complete)
-        if unjudged or _judge(request, decision, answer, book, index):
+        if unjudged or await _judge(
+            climber, request, decision, candidate, book, questioned=not live
+        ):
             return await _keep(climber, request, decision, reply, candidate, book)
         failed.append(candidate)
         if answer.finish_reason == "length" and request.asks.bounded:
@@ -124,7 +129,7 @@ async def _try_rung(
     if last and (live or not ladder.strict):
         best = max(failed, key=lambda candidate: _score(book, candidate))
         return await _keep(climber, request, decision, reply, best, book, flagged=True)
-    return _not_good_enough(ladder, book[-1])
+    return _not_good_enough(ladder, book[failed[-1].line])
 
 
 async def _objection(screening: Screening | None, held: HeldReply) -> Objection | None:
@@ -295,14 +300,40 @@ def _pause(
     return longest * (0.5 + random() / 2)
 
 
-def _judge(
-    request: Request, decision: Decision, answer: Completion, book: list[Attempt], index: int
+async def _judge(
+    climber: Climber,
+    request: Request,
+    decision: Decision,
+    candidate: Candidate,
+    book: list[Attempt],
+    *,
+    questioned: bool,
 ) -> bool:
-    """Whether the answer just booked is good enough; its verdict goes into the book."""
+    """Whether the answer just booked is good enough; its verdict goes into the book. `questioned`:
+    whether further calls may be made about it."""
     assert decision.ladder is not None
-    verdict = assess(decision.question, answer, request.asks)
-    book[-1] = replace(book[-1], verdict=verdict)
-    return verdict.score >= decision.ladder.rungs[index].threshold
+    line = book[candidate.line]
+    threshold, quality = decision.ladder.rungs[line.rung].threshold, decision.quality
+    if quality.rules_only or quality.validation_mode == "async":
+        verdict = assess(decision.question, candidate.completion, request.asks)
+    else:
+
+        async def ask(model: Model, make: Callable[[Model], Trial]) -> Trial:
+            return await _ask(climber, model, make, HeldReply(), book, spare=False)
+
+        place = line.rung, line.model, request, decision, climber.vocabularies
+        verdict = await scrutinise(
+            climber.scrutiny,
+            request,
+            decision,
+            candidate.completion,
+            model=line.model.name,
+            threshold=threshold,
+            samplers=samplers(ask, *place) if questioned else (),
+            judge=judging(ask, line.rung, *place[2:]) if questioned else None,
+        )
+    book[candidate.line] = replace(line, verdict=verdict)
+    return verdict.score >= threshold
 
 
 def _score(book: list[Attempt], candidate: Candidate) -> float:

@@ -1,6 +1,6 @@
 """The stages of a request, in order. The order is meaning: each line says why it stands there."""
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 
 import msgspec
 
@@ -16,11 +16,13 @@ from cascaded.pipeline.stages.resolve import Standing, resolve
 from cascaded.pipeline.stages.route import route
 from cascaded.pipeline.stages.tighten import tighten, vetting
 from cascaded.pipeline.stages.translate import translate
+from cascaded.pipeline.stages.weigh import weigh
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Audit, Cache, Guardrail, Ledger, Offload, Stage, Vet
 from cascaded.types.decision import Refusal
 from cascaded.types.limits import Caller, Denial
-from cascaded.types.model import Ladder
+from cascaded.types.model import Ladder, Model
+from cascaded.types.quality import QualityConfig, QualityMode
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +43,11 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Of the price table that holds are costed by."""
     default_max_output_tokens: int
     max_prompt_bytes: int
+    quality: QualityConfig
+    """How closely answers are looked at where a call does not say."""
+    quality_modes: Mapping[QualityMode, QualityConfig]
+    """How closely where it does."""
+    judge: Model | None
     hooks: Hooks | None = None
     """The operator's own; `None`: no stage."""
 
@@ -93,6 +100,9 @@ def _planning(parts: Parts) -> tuple[Stage, ...]:
     return (
         peek(parts.ledger, parts.explain),  # what is exhausted costs no more work than that
         measuring(parts),  # after any change
+        weigh(
+            parts.quality, parts.quality_modes, parts.judge
+        ),  # what checks answers is in the price
         price(  # needs the count
             parts.default_max_output_tokens,
             parts.cheap_models,

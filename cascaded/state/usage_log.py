@@ -313,7 +313,7 @@ def _record(finished: _Finished) -> UsageRecord:
         unknown_nano_usd=sum(a.cost_nano_usd for a in attempts if a.billing == "unknown"),
         saved_nano_usd=finished.saved_nano_usd,
         elapsed_ns=finished.elapsed_ns,
-        overhead_ns=finished.elapsed_ns - sum(attempt.latency_ns for attempt in attempts),
+        overhead_ns=max(finished.elapsed_ns - sum(a.latency_ns for a in attempts), 0),
         kind=finished.kind,
         first_token_ns=finished.first_token_ns,
         guardrails=tuple(dict.fromkeys(map(str, finished.findings))),

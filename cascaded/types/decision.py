@@ -9,9 +9,11 @@ from cascaded.types.guarding import Finding, Guarding
 from cascaded.types.limits import BudgetWarning, Caller, Choice, Limits
 from cascaded.types.model import Form, Ladder
 from cascaded.types.profile import AuditLevel, UserProfile
+from cascaded.types.quality import QualityConfig
 from cascaded.types.request import Request
 from cascaded.types.tiers import TierConfig
 
+RULES = QualityConfig.fast()
 CacheState = Literal["hit", "miss", "off"]
 """`off`: the call and the cache have nothing to do with each other."""
 
@@ -58,6 +60,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Every budget and rate that it is charged to."""
     ladder: Ladder | None = None
+    quality: QualityConfig = RULES
+    """How closely answers are looked at."""
     bodies: Mapping[Form, Mapping[str, msgspec.Raw]] = {}
     """The body in those forms, other than its own and chat completions, that it may be put in."""
     preferred: tuple[str, ...] = ()

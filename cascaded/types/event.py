@@ -37,6 +37,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     logprob_sum: float = 0.0
     logprob_count: int = 0
+    logprob_least: float = 0.0
+    entropy_sum: float | None = None
+    """In nats, over the tokens; `None` where no alternatives were told."""
 
     @property
     def speaks(self) -> bool:

@@ -126,3 +126,7 @@ class Ladder(msgspec.Struct, frozen=True, kw_only=True):
     fallback is not asked after a call that may have been billed."""
     cache: bool = True
     """Whether its answers may be kept and given again."""
+    samples: int = 0
+    """How many more answers are asked for with each, to see whether they agree."""
+    judge: Model | None = None
+    """Who is asked of each answer whether it is right."""

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from cascaded.types.model import Form, Kind, StreamMode
+from cascaded.types.quality import QualityMode
 from cascaded.types.tracing import Trace
 
 
@@ -140,6 +141,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it tells what the answer cost."""
     validate_quality_on_complete: bool = True
     """Whether an answer that has gone out as it came is judged at its end."""
+    quality_mode: QualityMode | None = None
+    """How closely its answers are looked at; `None` as configured."""
     cache: CacheWish = CacheWish()
     domain: str | None = None
     claims: Claims = Claims()

@@ -1,5 +1,6 @@
 """`Result`: what happened."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -27,6 +28,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     """The score joined with the model's own certainty (log-probabilities) where it is known."""
     checks: tuple[Check, ...] = ()
+    similarity: float | None = None
+    """How probably it is an answer to this question rather than to another."""
+    toxicity: float | None = None
+    agreement: float | None = None
+    """The share of further samples that say the same."""
+    parts: Mapping[str, float] = {}
+    """What speaks for it and against it: what each adds to the logarithm of the odds."""
+    unseen: tuple[str, ...] = ()
+    """What was to be looked at and could not be, and why."""
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -44,9 +54,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """(name, arguments as JSON text) of each call in the first choice."""
     refusal: str | None = None
     mean_logprob: float | None = None
+    least_logprob: float | None = None
+    entropy: float | None = None
+    """Mean over the tokens, in nats, as far as the provider told the alternatives."""
     usage: Usage | None = None
 
 
+Role = Literal["answer", "sample", "judge"]
 Billing = Literal["billed", "not_billed", "unknown"]
 
 
@@ -68,6 +82,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """From its start to the first of its answer; of a plain one that is the whole."""
     verdict: Verdict | None = None
     accepted: bool = False
+    role: Role = "answer"
+    """A sample is asked for to be compared with an answer, a judge to be asked of it."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,4 +170,4 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def overhead_ns(self) -> int:
         """Time that was not spent waiting for providers."""
-        return self.elapsed_ns - sum(attempt.latency_ns for attempt in self.attempts)
+        return max(self.elapsed_ns - sum(attempt.latency_ns for attempt in self.attempts), 0)

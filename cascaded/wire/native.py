@@ -6,6 +6,7 @@ import msgspec
 
 from cascaded.types.model import StreamMode
 from cascaded.types.money import MoneyError, format_usd, parse_usd
+from cascaded.types.quality import QualityMode
 from cascaded.types.request import Request
 from cascaded.types.result import Attempt, Outcome, Result
 from cascaded.wire.caching import CACHE_HEADER, CacheWord
@@ -58,7 +59,7 @@ class InferRequest(Who, kw_only=True, forbid_unknown_fields=True):
     max_tokens: int | None = None
     max_cost: Amount = ABSENT
     """US dollars, as an exact decimal (a number or a string)."""
-    quality_mode: str | None = None
+    quality_mode: QualityMode | None = None
     domain: str | None = None
     stream: bool = False
     stream_mode: StreamMode | None = None
@@ -141,6 +142,12 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "confidence": verdict and verdict.confidence,
         "quality_score": verdict and verdict.score,
         "quality_failed": list(verdict.failed) if verdict else [],
+        "quality_parts": dict(verdict.parts) if verdict else {},
+        "quality_unseen": list(verdict.unseen) if verdict else [],
+        "quality_mode": decision.quality.mode,
+        "semantic_similarity": verdict and verdict.similarity,
+        "toxicity_score": verdict and verdict.toxicity,
+        "agreement": verdict and verdict.agreement,
         "flagged": result.flagged,
         "domain": decision.domain,
         "complexity": decision.complexity,
@@ -205,7 +212,7 @@ def _draft_and_verifier(outcome: Outcome) -> tuple[Attempt | None, Attempt | Non
     ladder = outcome.decision.ladder
     single = ladder is None or len(ladder.rungs) == 1
     draft = verifier = None
-    for attempt in outcome.attempts:
+    for attempt in (one for one in outcome.attempts if one.role == "answer"):
         if attempt.rung == 0 and not single:
             draft = attempt
         else:
@@ -218,6 +225,7 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
         "model": attempt.model.name,
         "provider": attempt.model.provider,
         "error": attempt.error,
+        "role": attempt.role,
         "billing": attempt.billing,
         "cost": usd(attempt.cost_nano_usd),
         "quality_score": attempt.verdict and attempt.verdict.score,

@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from collections.abc import Mapping, Sequence
+from math import exp
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,6 +25,8 @@ MAX_COMMAS = 1_000_000
 """Of a body. They bound how many parts it can have, whatever they are."""
 MAX_USAGE_TOKENS = 1_000_000_000
 """A provider that claims to have used more in one call talks nonsense."""
+LOGPROB_MIN = -50.0
+"""What is less probable counts as impossible."""
 MAX_ERROR_CHARACTERS = 500
 """How much of an upstream's own words about an error is kept."""
 
@@ -233,13 +236,14 @@ def upstream_fields(
     *,
     output_bound: int | None,
     stream: bool,
-    logprobs: bool,
+    logprobs: bool | int,
     kind: Kind = "chat",
 ) -> Fields:
     """The members to send to this model's provider.
 
     `output_bound` replaces the caller's own; `None` leaves it as it was sent. Streams always
-    ask for their usage; `logprobs` asks for log-probabilities that the caller did not.
+    ask for their usage; `logprobs` asks for log-probabilities that the caller did not, a number
+    also for as many alternatives.
     """
     sent = dict(fields)
     sent["model"] = _raw(model.upstream_name)
@@ -255,6 +259,8 @@ def upstream_fields(
         sent["stream_options"] = _raw({**options, "include_usage": True})
     if logprobs:
         sent["logprobs"] = _raw(True)
+        if logprobs is not True:
+            sent["top_logprobs"] = _raw(logprobs)
     return sent
 
 
@@ -310,10 +316,15 @@ class _Words(msgspec.Struct):
     tool_calls: list[_ToolCall] | None = None
 
 
+class _Alternative(msgspec.Struct):
+    logprob: float = 0.0
+
+
 class TokenLogprob(msgspec.Struct):
     """How sure a model was of one token."""
 
     logprob: float = 0.0
+    top_logprobs: list[_Alternative] | None = None
 
 
 class _Logprobs(msgspec.Struct):
@@ -397,9 +408,28 @@ def _event(raw: bytes, whole: bool, choice: _Choice, usage: Usage | None) -> Eve
         ),
         finish_reason=choice.finish_reason,
         usage=usage,
-        logprob_sum=sum(token.logprob for token in tokens),
-        logprob_count=len(tokens),
+        **how_sure(tokens),
     )
+
+
+def how_sure(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """The members of an event that tell how sure a model was of its tokens."""
+    if not tokens:
+        return {}
+    each = [token.logprob for token in tokens]
+    spreads = [_spread(token.top_logprobs) for token in tokens if token.top_logprobs]
+    return {
+        "logprob_sum": sum(each),
+        "logprob_count": len(each),
+        "logprob_least": min(each),
+        "entropy_sum": sum(spreads) if spreads else None,
+    }
+
+
+def _spread(alternatives: Sequence[_Alternative]) -> float:
+    """Nats over what was told; what was not is left out. A nonsense above 0 counts as 0."""
+    known = (min(one.logprob, 0.0) for one in alternatives)
+    return -sum(exp(logprob) * logprob for logprob in known if logprob > LOGPROB_MIN)
 
 
 def error_message(error: msgspec.Raw) -> str:
@@ -473,6 +503,8 @@ class Collector:
         self._tools: dict[int, tuple[list[str], list[str]]] = {}
         self._logprob_sum = 0.0
         self._logprob_count = 0
+        self._logprob_least = 0.0
+        self._entropy: float | None = None
 
     def add(self, event: Event) -> None:
         """One more event. Usage may sit on any of them; the last one counts."""
@@ -489,7 +521,11 @@ class Collector:
         self.finish_reason = event.finish_reason or self.finish_reason
         self.usage = event.usage or self.usage
         self._logprob_sum += event.logprob_sum
-        self._logprob_count += event.logprob_count
+        if event.logprob_count:
+            self._logprob_count += event.logprob_count
+            self._logprob_least = min(self._logprob_least, event.logprob_least)
+            if event.entropy_sum is not None:
+                self._entropy = (self._entropy or 0.0) + event.entropy_sum
 
     @property
     def text(self) -> str:
@@ -514,6 +550,8 @@ class Collector:
             ),
             refusal="".join(self._refusal) or None,
             mean_logprob=self._logprob_sum / count if count else None,
+            least_logprob=self._logprob_least if count else None,
+            entropy=self._entropy / count if count and self._entropy is not None else None,
             usage=self.usage,
         )
 

@@ -23,6 +23,7 @@ from cascaded.wire.openai_chat import (
     WireError,
     decoded,
     error_message,
+    how_sure,
     is_absent,
     normalised,
 )
@@ -299,8 +300,7 @@ def _whole(raw: bytes, said: _Response, output: Sequence[_Item]) -> Event:
         tool_deltas=calls,
         finish_reason=_finish_reason(said, called=bool(calls)),
         usage=said.usage.normalised() if said.usage else None,
-        logprob_sum=sum(token.logprob for token in tokens),
-        logprob_count=len(tokens),
+        **how_sure(tokens),
     )
 
 
@@ -387,8 +387,7 @@ class ResponsesEar:
             refusal=said if kind == _REFUSAL else "",
             reasoning=said if thinks else "",
             tool_deltas=calls,
-            logprob_sum=sum(token.logprob for token in tokens),
-            logprob_count=len(tokens),
+            **how_sure(tokens),
         )
 
 

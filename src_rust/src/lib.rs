@@ -2,6 +2,7 @@
 
 mod config;
 mod ledger;
+mod logistic;
 mod rows;
 mod scan;
 mod tokens;
@@ -13,6 +14,8 @@ mod _core {
     use crate::config::toml_tree;
     #[pymodule_export]
     use crate::ledger::{HoldError, Ledger, LedgerFault, LedgerOpenError, LimitSet, ManualClock};
+    #[pymodule_export]
+    use crate::logistic::fit_logistic;
     #[pymodule_export]
     use crate::scan::{
         data_kinds, injection_sign_names, injection_signs, personal_data, plain, sentences,

@@ -5,25 +5,28 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
+from cascaded.adapters import package_data
 from cascaded.adapters.nothing import NoCache, NoGuardrail
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.order import Parts, stages
 from cascaded.pipeline.rules import Rulebook, Rules
 from cascaded.pipeline.run import Pipeline
+from cascaded.pipeline.scrutiny import Scrutiny
 from cascaded.pipeline.stages.resolve import standing
 from cascaded.pipeline.watch import Watch
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook
 from cascaded.policy.outages import NEVER, State, Thresholds
+from cascaded.policy.quality.judgement import Judgement, read_judgement
 from cascaded.policy.routing.book import ModelBook
 from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Cache, Call, Directory, Guardrail, Provider, ProviderTraits
 from cascaded.state.ledger import DurableLedger
-from cascaded.types.decision import CacheState, Refusal
+from cascaded.types.decision import RULES, CacheState, Refusal
 from cascaded.types.errors import CallerLeftError, ProviderError, StoreError
 from cascaded.types.event import Event
 from cascaded.types.guarding import Finding
@@ -31,6 +34,7 @@ from cascaded.types.limits import Admitted, BudgetLimit, Caller, Denial, Limits,
 from cascaded.types.model import Ladder, Model, Price, Rates, Rung
 from cascaded.types.overrides import Overrides
 from cascaded.types.profile import AuditLevel, OrganizationConfig, UserProfile, WorkspaceConfig
+from cascaded.types.quality import QualityConfig, QualityMode
 from cascaded.types.quotas import OwnQuotas
 from cascaded.types.request import Principal, Request
 from cascaded.types.result import Outcome
@@ -279,6 +283,12 @@ class Known:
         return next((one for one in self.kept if isinstance(one, kind) and one.id == id), None)
 
 
+@lru_cache
+def shipped_judgement() -> Judgement:
+    """The one in the package."""
+    return read_judgement(package_data.read("quality.json"))
+
+
 LimitsFor = Callable[[Caller, OwnQuotas], Limits]
 
 
@@ -300,6 +310,9 @@ class World:
         limits_for: LimitsFor | None = None,
         providers: dict[str, Provider] | None = None,
         thresholds: Thresholds = NEVER,
+        quality: QualityConfig = RULES,
+        judge: Model | None = None,
+        scrutiny: Scrutiny | None = None,
         **traits: Any,
     ) -> None:
         self.clock = clock or FakeClock()
@@ -337,6 +350,9 @@ class World:
                     price_hash=0,
                     default_max_output_tokens=100,
                     max_prompt_bytes=100_000,
+                    quality=quality,
+                    quality_modes={mode: QualityConfig.of(mode) for mode in get_args(QualityMode)},
+                    judge=judge,
                 )
             ),
             climber=Climber(
@@ -346,6 +362,7 @@ class World:
                     for name in providers
                 },
                 vocabularies=vocabularies,
+                scrutiny=scrutiny or Scrutiny(offload=_inline, judgement=shipped_judgement),
                 clock=self.clock,
                 random=lambda: 0.5,
             ),

@@ -92,6 +92,7 @@ def test_a_planted_violation_is_caught(copy: Path, file: str, line: str, contrac
 CORE_USERS = {
     "policy",
     "policy/guardrails",
+    "policy/quality",
     "policy/tokens",
     "adapters/onnx",
     "config",

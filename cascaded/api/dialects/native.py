@@ -24,10 +24,7 @@ from cascaded.wire.native import (
     parse_infer,
     usd,
 )
-from cascaded.wire.openai_chat import WireError, is_absent, parse_request
-
-QUALITY_MODES = ("fast",)
-"""What answers can be judged with; the other modes need models that are not loaded yet."""
+from cascaded.wire.openai_chat import is_absent, parse_request
 
 
 class Native:
@@ -39,12 +36,6 @@ class Native:
     def read(self, incoming: Asking) -> Request:
         """See `Dialect.read`."""
         infer, chat_body = parse_infer(incoming.body)
-        if infer.quality_mode not in (None, *QUALITY_MODES):
-            known = ", ".join(QUALITY_MODES)
-            raise WireError(
-                f"quality_mode {infer.quality_mode!r} is not available here; use {known}",
-                "quality_mode",
-            )
         return _with_native(to_request(incoming, *parse_request(chat_body)), infer)
 
     def stream(self, http: web.Request, request: Request) -> StreamReply:
@@ -145,5 +136,6 @@ def _with_native(request: Request, infer: InferRequest) -> Request:
         validate_quality_on_complete=infer.validate_quality_on_complete,
         cache=joined(request.cache, WORDS[infer.cache]) if infer.cache else request.cache,
         domain=infer.domain,
+        quality_mode=infer.quality_mode or request.quality_mode,
         claims=with_body(request.claims, infer),
     )

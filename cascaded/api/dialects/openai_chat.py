@@ -24,6 +24,7 @@ from cascaded.wire.openai_chat import (
     without_logprobs,
     without_usage,
 )
+from cascaded.wire.quality import QUALITY_HEADER, read_quality
 
 
 class OpenAIChat:
@@ -103,6 +104,7 @@ def to_request(incoming: Asking, chat: ChatRequest, fields: Fields) -> Request:
         choices=chat.n or 1,
         deterministic=chat.temperature == 0,
         asks=chat.asks,
+        quality_mode=read_quality(headers_sent.get(QUALITY_HEADER)),
         cache=read_wish(headers_sent.get("Cache-Control"), headers_sent.get(CACHE_HEADER)),
         claims=from_headers(headers_sent, chat.safety_identifier or chat.user),
         caller_key=caller_key(incoming),

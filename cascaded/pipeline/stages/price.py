@@ -5,7 +5,7 @@ from collections.abc import Callable, Set
 from msgspec.structs import replace
 
 from cascaded.policy.limits import prefer
-from cascaded.policy.pricing import choice_of, plan
+from cascaded.policy.pricing import choice_of, plan, unquestioned
 from cascaded.ports import Stage
 from cascaded.types.decision import Decision, Plan, Refusal
 from cascaded.types.model import Ladder, Rung
@@ -87,7 +87,8 @@ def _menu(
         first = (_cheap(first[0], cheap_models),)
     if best.ladder.rungs != first:
         covered = ladder.doubt_covered and not first[0].fallbacks
-        lesser.append(replace(ladder, rungs=first, top_retries=0, doubt_covered=covered))
+        plain = unquestioned(ladder)
+        lesser.append(replace(plain, rungs=first, top_retries=0, doubt_covered=covered))
     return [best, *(plan for plan in map(planned, lesser) if isinstance(plan, Plan))]
 
 

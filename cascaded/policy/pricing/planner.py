@@ -16,6 +16,15 @@ OUTPUT_FLOOR = 256
 REASONING_OUTPUT_FLOOR = 1_024
 """The same for models that think before they speak, and may spend the bound on that."""
 
+CHECKS_NOT_COVERED = (
+    "The cost limit leaves no room for samples or a judge: answers are checked without them."
+)
+JUDGE_INPUT_TOKENS = 16_384
+"""A judge is shown no more than this of question and answer; what is longer is not judged."""
+JUDGE_PROMPT_TOKENS = 512
+"""What it is told beside them, counted by bytes."""
+JUDGE_OUTPUT_TOKENS = 4
+
 DOUBT_NOT_COVERED = (
     "The cost limit leaves no room for a fallback after a call that may have been billed."
 )
@@ -52,9 +61,9 @@ def plan(
 
     Refusals: `price_unknown`, `context_length_exceeded`, `max_cost_exceeded`.
     """
-    for rung in ladder.rungs:
-        if rung.model.price is None:
-            return _price_unknown(rung.model)
+    for model in (*(rung.model for rung in ladder.rungs), ladder.judge):
+        if model is not None and model.price is None:
+            return _price_unknown(model)
     terms = _Terms(
         input_tokens,
         asked_max_output,
@@ -91,7 +100,9 @@ def thinned(
     fallbacks go too. `asked`: the bound is the caller's own."""
     ladder = planned.ladder
     rungs = tuple(_only(rung, kept) for rung in ladder.rungs if rung.model.name in kept)
-    if not rungs or rungs == ladder.rungs:
+    if ladder.judge is not None and ladder.judge.name not in kept:
+        ladder = replace(ladder, judge=None)
+    if not rungs or (rungs == ladder.rungs and ladder is planned.ladder):
         return planned if rungs else None
     retries = ladder.top_retries if rungs[-1].model is ladder.rungs[-1].model else 0
     bound = planned.max_output_tokens
@@ -111,19 +122,31 @@ def choice_of(planned: Plan, *, input_tokens: int, choices: int, cheap_models: S
     ladder = planned.ladder
     longest = list(ladder.rungs)
     longest += longest[-1:] * (ladder.top_retries if ladder.checked else 0)
+    bound = planned.max_output_tokens
 
     def tokens(model: Model) -> int:
-        return input_tokens + choices * output_bound(model, planned.max_output_tokens)
+        return (1 + ladder.samples) * (input_tokens + choices * output_bound(model, bound))
 
     most = sum if ladder.doubt_covered else max
+    judged = judge_tokens(input_tokens, bound) + JUDGE_OUTPUT_TOKENS if ladder.judge else 0
     cheap = planned.worst_nano_usd == 0 or all(
         model.name in cheap_models for rung in ladder.rungs for model in rung.models
     )
     return Choice(
         nano_usd=planned.worst_nano_usd,
-        tokens=sum(most(map(tokens, rung.models)) for rung in longest),
+        tokens=sum(most(map(tokens, rung.models)) + judged for rung in longest),
         cheap=cheap,
     )
+
+
+def unquestioned(ladder: Ladder) -> Ladder:
+    """The ladder without calls that only check answers."""
+    return replace(ladder, samples=0, judge=None)
+
+
+def judge_tokens(input_tokens: int, output_tokens: int) -> int:
+    """How many tokens a judge may be shown of such a call."""
+    return min(input_tokens + output_tokens, JUDGE_INPUT_TOKENS) + JUDGE_PROMPT_TOKENS
 
 
 def output_bound(model: Model, max_output_tokens: int, *, beside_input: int | None = None) -> int:
@@ -169,13 +192,16 @@ def _with_useful(rung: Rung, terms: _Terms) -> Rung:
 
 
 def _worst(ladder: Ladder, terms: _Terms, bound: int) -> int:
-    """Nano-dollars for every rung once, the last one's retries, and what providers may repeat."""
+    """Nano-dollars for every rung once, the last one's retries, what is asked to check each
+    answer, and what providers may repeat."""
+    judged = _worst_judged(ladder.judge, terms, bound)
     worst = once = 0
     for rung in ladder.rungs:
         once = _worst_once(rung.model, terms, bound)
         for model in rung.fallbacks:
             spare = _worst_once(model, terms, bound)
             once = once + spare if ladder.doubt_covered else max(once, spare)
+        once = once * (1 + ladder.samples) + judged
         worst += once
     if ladder.checked:
         worst += once * ladder.top_retries
@@ -190,6 +216,14 @@ def _worst_once(model: Model, terms: _Terms, bound: int) -> int:
         for place in model.places
         if place.price is not None  # checked first
     )
+
+
+def _worst_judged(judge: Model | None, terms: _Terms, bound: int) -> int:
+    if judge is None:
+        return 0
+    assert judge.price is not None  # checked first
+    shown = judge_tokens(terms.input_tokens, bound)
+    return worst_cost(judge.price, shown, JUDGE_OUTPUT_TOKENS, 1)
 
 
 def _within_cap(ladder: Ladder, terms: _Terms) -> Plan | Refusal:
@@ -221,6 +255,9 @@ def _lesser_forms(ladder: Ladder) -> Iterator[tuple[Ladder, str]]:
                 f"The cost limit leaves room for {retries} instead of {ladder.top_retries}"
                 " retries of the strongest model.",
             )
+    if ladder.samples or ladder.judge is not None:
+        ladder = unquestioned(ladder)
+        yield replace(ladder, top_retries=0), CHECKS_NOT_COVERED
     for kept in range(len(ladder.rungs) - 1, 0, -1):
         dropped = ", ".join(rung.model.name for rung in ladder.rungs[kept:])
         yield (

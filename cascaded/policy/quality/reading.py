@@ -55,8 +55,8 @@ def read(question: str, answer: Completion, asks: Asks) -> Reading:
     """Lay out a question and its answer for the checks."""
     text, thinking_only = _without_thought(answer.text)
     sample = _windows(text, ANSWER_WINDOW_CHARS)
-    low = _plain(sample)
-    asked = _plain(_windows(question, QUESTION_WINDOW_CHARS))
+    low = plain(sample)
+    asked = plain(_windows(question, QUESTION_WINDOW_CHARS))
     return Reading(
         answer=answer,
         asks=asks,
@@ -64,10 +64,10 @@ def read(question: str, answer: Completion, asks: Asks) -> Reading:
         thinking_only=thinking_only,
         sample=sample,
         low=low,
-        words=_WORD.findall(low),
+        words=words_of(low),
         scripts=letters(low),
         question=asked,
-        question_words=_WORD.findall(asked),
+        question_words=words_of(asked),
     )
 
 
@@ -85,8 +85,14 @@ def _windows(text: str, chars: int) -> str:
     return f"{text[:chars]}\n{text[-chars:]}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Lower case, straight apostrophes, ordinary spaces."""
     low = text.lower()
     for fancy, straight in _STRAIGHTENED:  # several times faster than one `translate`
         low = low.replace(fancy, straight)
     return low
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a plain text."""
+    return _WORD.findall(text)

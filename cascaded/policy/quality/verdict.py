@@ -6,14 +6,23 @@ from typing import Final, Literal
 
 from cascaded.policy.quality.checks import CHECKS
 from cascaded.policy.quality.confidence import certainty
-from cascaded.policy.quality.reading import read
+from cascaded.policy.quality.reading import Reading, read
 from cascaded.types.request import Asks
-from cascaded.types.result import Completion, Verdict
+from cascaded.types.result import Check, Completion, Verdict
 
 QualityMode = Literal["fast", "balanced", "strict"]
 
 CERTAINTY_SAY: Final[Mapping[QualityMode, float]] = {"fast": 0.15, "balanced": 0.3, "strict": 0.5}
 """The power that the model's certainty enters the score with: 0 is no say, 1 a full one."""
+
+
+def read_answer(
+    question: str, answer: Completion, asks: Asks
+) -> tuple[Reading, float, tuple[Check, ...]]:
+    """An answer laid out, what the rules make of it, and their findings."""
+    reading = read(question, answer, asks)
+    checks = tuple(check(reading) for check in CHECKS)
+    return reading, prod(check.score for check in checks), checks
 
 
 def assess(question: str, answer: Completion, asks: Asks, *, mode: QualityMode = "fast") -> Verdict:
@@ -26,9 +35,7 @@ def assess(question: str, answer: Completion, asks: Asks, *, mode: QualityMode =
 
     Pure, never raises on what a model may send, and bounded in time whatever its length.
     """
-    reading = read(question, answer, asks)
-    checks = tuple(check(reading) for check in CHECKS)
-    flawless = prod(check.score for check in checks)
+    _, flawless, checks = read_answer(question, answer, asks)
     if answer.mean_logprob is None:
         return Verdict(score=flawless, confidence=flawless, checks=checks)
     sure = certainty(answer.mean_logprob)

@@ -3,6 +3,7 @@
 
 pub mod ledger;
 pub mod limiter;
+pub mod logistic;
 mod planted;
 pub mod scan;
 pub mod tokens;
