@@ -188,6 +188,16 @@ OVERVIEW: Mapping[str, Sequence[Panel]] = {
             "reqps",
             {"{{code}} ({{scope}})": rate("limited", "code, scope")},
         ),
+        Panel(
+            "stacked",
+            "What guardrails found",
+            "reqps",
+            {
+                "{{guardrail}} {{category}} ({{action}})": rate(
+                    "guardrails", "guardrail, category, action"
+                )
+            },
+        ),
         Panel("lines", "Time of a call", "s", quantiles("request_seconds")),
         Panel("lines", "Time to the first word of a stream", "s", quantiles("first_token_seconds")),
         Panel(

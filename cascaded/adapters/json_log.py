@@ -11,7 +11,7 @@ from cascaded.ports import Clock
 from cascaded.types.decision import Refusal
 from cascaded.types.money import format_usd
 from cascaded.types.request import Request
-from cascaded.types.result import Outcome, Result
+from cascaded.types.result import Outcome
 from cascaded.types.secret import Secret
 from cascaded.types.times import NS_PER_S
 
@@ -38,14 +38,6 @@ def _causes(fault: BaseException) -> Iterator[BaseException]:
 
 def _where(fault: BaseException) -> str:
     return f"{type(fault).__name__}:\n{''.join(traceback.format_tb(fault.__traceback__))}"
-
-
-def _unrestored(outcome: Outcome, end: Result) -> str:
-    """The answer, with placeholders for what was kept from the model."""
-    text, guarding = end.answer.text, outcome.decision.guarding
-    for placeholder, value in guarding.restored.items() if guarding else ():
-        text = text.replace(value, placeholder)
-    return text
 
 
 class JsonLog:
@@ -124,5 +116,7 @@ class JsonLog:
             line["trace_id"] = f"{request.trace.trace_id:032x}"
         if self._prompts:
             line["messages"] = request.messages or request.texts
-            line["answer"] = None if isinstance(end, Refusal) else _unrestored(outcome, end)
+            line["answer"] = (
+                None if isinstance(end, Refusal) else outcome.unrestored(end.answer.text)
+            )
         self.write("info", "request", **line)

@@ -155,6 +155,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         before, after = self.decision.findings, self.end.findings
         return (*before, *after) if before and after else before or after
 
+    def unrestored(self, text: str) -> str:
+        """Words of the answer, with placeholders for what was kept from the model."""
+        guarding = self.decision.guarding
+        for placeholder, value in guarding.restored.items() if guarding else ():
+            text = text.replace(value, placeholder)
+        return text
+
     @property
     def total_nano_usd(self) -> int:
         """Everything that was spent, also on answers that were not kept."""

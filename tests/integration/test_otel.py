@@ -196,6 +196,23 @@ def test_prompts_and_users_only_when_asked_for(upstream: Upstream) -> None:
     assert "left out" in longer["gen_ai.input.messages"]
 
 
+def test_what_guardrails_kept_from_the_model_is_kept_from_the_collector(
+    upstream: Upstream,
+) -> None:
+    upstream.on("cheap", Says("I have written to [EMAIL_1], as you asked me to."))
+    with collector() as seen:
+        toml = told(seen.url, prompts=True) + "\n[guardrails]\nenabled = true\n"
+        with daemon_with(toml, url=upstream.url, OTEL_KEY="k") as daemon, daemon.http() as http:
+            question = [{"role": "user", "content": "Write to ann@example.org about France."}]
+            answer = http.post("/v1/chat/completions", json={**ASKED, "messages": question})
+            assert "ann@example.org" in answer.text, "the caller gets it back"
+        call = attributes(seen.spans[0].attributes)
+    assert "ann@example.org" not in str(seen.spans)
+    assert "[EMAIL_1]" in call["gen_ai.input.messages"]
+    assert "[EMAIL_1]" in call["gen_ai.output.messages"]
+    assert call["cascaded.guardrails"] == ["pii/email/redact"]
+
+
 def test_a_collector_that_comes_back_gets_it_and_gets_it_once(upstream: Upstream) -> None:
     upstream.on("cheap", Says(GOOD))
     with collector() as seen:

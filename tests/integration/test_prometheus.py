@@ -37,11 +37,15 @@ daily_usd = 100
 daily_usd = "0.10"
 warn_threshold = 0.0001
 
+[guardrails]
+enabled = true
+
 [limits.users.ids.hasty]
 requests_per_minute = 1
 """
 )
 HOOK = '\n[hooks.budget_check]\nurl = "http://127.0.0.1:9/"\n'
+ADDRESS = "Write to ann@example.org about France."
 SCRAPE_KEY = "a-key-for-prometheus-alone"
 SCRAPE = """
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 500ms}}
@@ -78,6 +82,7 @@ def some_of_everything(daemon: Daemon, upstream: Upstream, number: int) -> None:
         ask(http, number, model="strong", temperature=0)
         ask(http, number, model="strong", temperature=0)
         ask(http, number, user="hasty")
+        ask(http, number, messages=[{"role": "user", "content": ADDRESS}])
         http.post("/v1/chat/completions", content=b"{")
 
 

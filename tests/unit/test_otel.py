@@ -1,6 +1,7 @@
 """What is told by OTLP, without a network."""
 
-from typing import Any
+import sys
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -10,11 +11,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from cascaded.adapters.otel import figures
 from cascaded.adapters.otel.figures import GenAi, translated
 from cascaded.adapters.otel.spans import MAX_CONTENT, Story, spans_of, story_of
+from cascaded.config import Config
+from cascaded.config.schema import Otel
+from cascaded.daemon.errors import StartError
+from cascaded.daemon.telemetry import open_telemetry
 from cascaded.types.request import Request
 from cascaded.types.result import Outcome
 from cascaded.types.tracing import Trace
 from cascaded.types.usage import Usage
 from tests.support.collector import attributes
+from tests.support.fakes import FakeClock
 from tests.support.records import ALICE, SECRET, answered, asked, attempt
 
 TRACE = Trace(trace_id=1, span_id=2)
@@ -91,3 +97,10 @@ def test_the_conventions_metrics_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     durations, tokens = gen_ai.told(1, 2)
     assert len(durations.histogram.data_points) == 2
     assert len(tokens.histogram.data_points) == 0, "what nobody knows is not counted"
+
+
+def test_without_the_extra_a_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cascaded.adapters.otel", None)
+    config = Config(otel=Otel(endpoint="http://127.0.0.1:4318"))
+    with pytest.raises(StartError, match=r"pip install 'cascaded\[otel\]'"):
+        open_telemetry(config, FakeClock(), *cast("Any", (None, None, None)))

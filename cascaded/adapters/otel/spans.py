@@ -75,6 +75,10 @@ def story_of(
         "cascaded.complexity": decision.complexity,
         "cascaded.escalated": by.rung > 0 if by else None,
         "cascaded.flagged": answered.flagged if answered else None,
+        "cascaded.guardrails": [
+            f"{one.guardrail}/{one.category}/{one.action}" for one in outcome.findings
+        ]
+        or None,
         "cascaded.cost_nano_usd": outcome.total_nano_usd,
         "cascaded.saved_nano_usd": answered.saved_nano_usd if answered else None,
         "cascaded.overhead_seconds": outcome.overhead_ns / NS_PER_S,
@@ -86,7 +90,7 @@ def story_of(
         attributes["cascaded.workspace_id"] = caller.workspace_id
     if content:
         attributes["gen_ai.input.messages"] = _asked(request)
-        attributes["gen_ai.output.messages"] = _said(answered.answer) if answered else None
+        attributes["gen_ai.output.messages"] = _said(answered.answer, outcome) if answered else None
     return Story(
         trace=trace,
         operation=OPERATIONS[request.kind],
@@ -199,10 +203,10 @@ def _asked(request: Request) -> str:
     return _bounded(messages)
 
 
-def _said(answer: Completion) -> str:
-    parts: list[dict[str, object]] = [{"type": "text", "content": answer.text}]
+def _said(answer: Completion, outcome: Outcome) -> str:
+    parts: list[dict[str, object]] = [{"type": "text", "content": outcome.unrestored(answer.text)}]
     parts += (
-        {"type": "tool_call", "name": name, "arguments": arguments}
+        {"type": "tool_call", "name": name, "arguments": outcome.unrestored(arguments)}
         for name, arguments in answer.tool_calls
     )
     return _bounded(
