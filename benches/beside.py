@@ -126,9 +126,10 @@ def measure(folder: Path, calls: int) -> None:
         beside.terminate()
         beside.join()
         took = [done.get() for _ in range(done.qsize())]
-        half, most = seen[calls // 2], seen[calls * 99 // 100]
+        half, tenth, most = (seen[calls * share // 100] for share in (50, 90, 99))
         times = f"{len(took)} of {statistics.median(took):.2f} s" if took else "none ended"
-        print(f"beside {work.__name__:<16} p50 {half:6.0f}  p99 {most:6.0f}   {times}")
+        quantiles = f"p50 {half:6.0f}  p90 {tenth:6.0f}  p99 {most:6.0f}"
+        print(f"beside {work.__name__:<16} {quantiles}   {times}")
 
 
 if __name__ == "__main__":

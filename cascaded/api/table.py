@@ -73,29 +73,25 @@ from cascaded.api.shapes import (
     Users,
     Workspaces,
 )
+from cascaded.client.insight import Anomalies, Breakdown, Forecast, ImportedInfo, Recommendations
 from cascaded.client.results import (
-    Anomalies,
     AuditPage,
     Backup,
     BatchInfo,
     BatchPage,
-    Breakdown,
     CacheChecked,
     CacheInfo,
     CascadeResult,
     Check,
     Cleared,
-    Forecast,
     Health,
     Held,
-    ImportedInfo,
     KeyInfo,
     KeyPage,
     ModelInfo,
     NewKey,
     Readiness,
     Receipt,
-    Recommendations,
     Summary,
 )
 from cascaded.types.insight import ExportFormat, Grain, GroupBy, Period, Sensitivity

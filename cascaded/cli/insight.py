@@ -12,7 +12,7 @@ from cascaded.cli.plot import columns
 from cascaded.cli.show import JSON, SOCKET, colour, dollars, plain, table
 from cascaded.client import Client
 from cascaded.client.calls import Grain, GroupBy, Period, Sensitivity
-from cascaded.client.results import Anomaly, Forecast, Group, Recommendation
+from cascaded.client.insight import Anomaly, Forecast, Group, Recommendation
 
 SHOWN_DAYS = 42
 """Of history, in a plot."""

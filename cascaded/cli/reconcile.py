@@ -11,7 +11,7 @@ from cascaded.cli.exits import Exit
 from cascaded.cli.show import JSON, SOCKET, dollars, table
 from cascaded.client import Client
 from cascaded.client.errors import APIError
-from cascaded.client.results import UsageAttempt, UsageRow
+from cascaded.client.insight import UsageAttempt, UsageRow
 from cascaded.policy.analytics.bills import Key, Tolerance, compared, covered, resolutions
 from cascaded.types.invoices import Cell, Difference, InvoiceLine, Resolution, UnknownCall
 from cascaded.types.money import MoneyError, parse_usd, to_usd

@@ -54,6 +54,18 @@ from cascaded.client.sync import Client, Hold
 
 if TYPE_CHECKING:
     from cascaded.client.aio import AsyncClient, AsyncHold
+    from cascaded.client.insight import (
+        Anomaly,
+        Breakdown,
+        DayForecast,
+        DaySpend,
+        Forecast,
+        Group,
+        ImportedInfo,
+        Recommendation,
+        UsageAttempt,
+        UsageRow,
+    )
     from cascaded.client.stored import (
         CreatedUsers,
         OrganizationsPage,
@@ -66,6 +78,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "APIError",
+    "Anomaly",
     "AsyncClient",
     "AsyncHold",
     "AttemptInfo",
@@ -77,6 +90,7 @@ __all__ = [
     "BatchInfo",
     "BatchPage",
     "BatchResult",
+    "Breakdown",
     "Budget",
     "BudgetExceededError",
     "CacheChecked",
@@ -89,10 +103,15 @@ __all__ = [
     "Client",
     "CreatedUsers",
     "DaemonUnreachableError",
+    "DayForecast",
+    "DaySpend",
     "DeploymentInfo",
+    "Forecast",
+    "Group",
     "Health",
     "Hold",
     "HoldResolvedError",
+    "ImportedInfo",
     "KeyInfo",
     "KeyPage",
     "LimitInfo",
@@ -104,6 +123,7 @@ __all__ = [
     "RateLimitedError",
     "Readiness",
     "Receipt",
+    "Recommendation",
     "Reloaded",
     "SetLimits",
     "Share",
@@ -116,6 +136,8 @@ __all__ = [
     "TierInfo",
     "ToolCall",
     "UnresolvedHold",
+    "UsageAttempt",
+    "UsageRow",
     "UsersPage",
     "VersionError",
     "WorkspacesPage",
@@ -133,6 +155,21 @@ _LATE = {"AsyncClient": "aio", "AsyncHold": "aio"} | dict.fromkeys(
         "WorkspacesPage",
     ),
     "stored",
+)
+_LATE |= dict.fromkeys(
+    (
+        "Anomaly",
+        "Breakdown",
+        "DayForecast",
+        "DaySpend",
+        "Forecast",
+        "Group",
+        "ImportedInfo",
+        "Recommendation",
+        "UsageAttempt",
+        "UsageRow",
+    ),
+    "insight",
 )
 
 

@@ -30,13 +30,12 @@ from cascaded.client.connection import (
     where,
 )
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
-from cascaded.client.exports import AsyncExport, added_up
+from cascaded.client.exports import AsyncExport
 from cascaded.client.results import (
     BatchInfo,
     BatchResult,
     CascadeStreamChunk,
     Held,
-    ImportedInfo,
     Receipt,
     StreamConfig,
 )
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
+    from cascaded.client.insight import ImportedInfo
     from cascaded.types.batch import BatchConfig
 
 MAX_CONNECTIONS = 100
@@ -285,15 +285,17 @@ class AsyncClient:
                 raise api_error(head, body)
             yield AsyncExport(head, self._pieces(connection))
 
-    async def load_from_file(self, path: "str | Path", *, form: str | None = None) -> ImportedInfo:
+    async def load_from_file(
+        self, path: "str | Path", *, form: str | None = None
+    ) -> "ImportedInfo":
         """Bring in a file that `cascaded export` wrote, in any of its formats but FOCUS; by its
         ending, unless `form` says which. Twice does no more than once. Administrators.
 
         Raises `ValueError` for a file that is none. Reads it here, a thousand rows at a time.
         """
-        from cascaded.client.history import batches
+        from cascaded.client.history import NOTHING, added_up, batches
 
-        done = ImportedInfo(added=0, known=0, too_old=0)
+        done = NOTHING
         for rows in batches(path, form):
             done = added_up(done, await self.import_records(rows))
         return done

@@ -24,13 +24,10 @@ import msgspec
 
 from cascaded.client.errors import HoldResolvedError
 from cascaded.client.results import (
-    Anomalies,
-    Anomaly,
     AuditPage,
     Backup,
     BatchInfo,
     BatchPage,
-    Breakdown,
     Budget,
     CacheChecked,
     CacheInfo,
@@ -38,19 +35,14 @@ from cascaded.client.results import (
     CascadeStreamChunk,
     Check,
     Cleared,
-    Forecast,
-    Group,
     Health,
     Held,
-    ImportedInfo,
     KeyInfo,
     KeyPage,
     ModelInfo,
     NewKey,
     Readiness,
     Receipt,
-    Recommendation,
-    Recommendations,
     Reloaded,
     SetLimits,
     StreamConfig,
@@ -60,6 +52,7 @@ from cascaded.client.results import (
 )
 
 if TYPE_CHECKING:
+    from cascaded.client.insight import Anomaly, Forecast, Group, ImportedInfo, Recommendation
     from cascaded.client.stored import (
         CreatedUsers,
         OrganizationsPage,
@@ -305,12 +298,12 @@ def forecast(
     limit: Amount | None = None,
     zone: str | None = None,
     **whose: Unpack[Whose],
-) -> Call[Forecast]:
+) -> "Call[Forecast]":
     """What will have been spent at the end of the present period: by you, or as an administrator by
     anybody, and by everybody when none is named. `limit`: a budget in place of the one there is."""
     said = None if limit is None else _exact(limit)
     return _get(
-        "/forecast", _json(Forecast), answers=(), period=period, limit=said, zone=zone, **whose
+        "/forecast", _insight("Forecast"), answers=(), period=period, limit=said, zone=zone, **whose
     )
 
 
@@ -321,12 +314,12 @@ def anomalies(
     days: int | None = None,
     zone: str | None = None,
     **whose: Unpack[Whose],
-) -> Call[tuple[Anomaly, ...]]:
+) -> "Call[tuple[Anomaly, ...]]":
     """Days, or hours, on which far more was spent than before, the newest first; whose is as for
     `forecast`."""
     return _get(
         "/anomalies",
-        lambda body: _json(Anomalies)(body).anomalies,
+        lambda body: _insight("Anomalies")(body).anomalies,
         answers=(),
         sensitivity=sensitivity,
         grain=grain,
@@ -338,12 +331,12 @@ def anomalies(
 
 def recommendations(
     *, days: int | None = None, **whose: Unpack[Whose]
-) -> Call[tuple[Recommendation, ...]]:
+) -> "Call[tuple[Recommendation, ...]]":
     """What would cost less, with the money of a month that it is about; whose is as for
     `forecast`."""
     return _get(
         "/recommendations",
-        lambda body: _json(Recommendations)(body).recommendations,
+        lambda body: _insight("Recommendations")(body).recommendations,
         answers=(),
         days=days,
         **whose,
@@ -356,13 +349,13 @@ def breakdown(
     top: int | None = None,
     zone: str | None = None,
     **records: Unpack[Records],
-) -> Call[tuple[Group, ...]]:
+) -> "Call[tuple[Group, ...]]":
     """What was spent by model, user, organisation, workspace, feature, domain, tier or day: of
     your own calls, for administrators of all."""
     words = {name: _word(value) for name, value in records.items() if value is not None}
     return _get(
         "/breakdown",
-        lambda body: _json(Breakdown)(body).groups,
+        lambda body: _insight("Breakdown")(body).groups,
         answers=(),
         by=by,
         top=top,
@@ -385,10 +378,10 @@ def export(form: ExportForm = "jsonl", **records: Unpack[Records]) -> Call[bytes
     return _get("/export", bytes, answers=(), format=form, **words)
 
 
-def import_records(rows: Sequence[Mapping[str, object]]) -> Call[ImportedInfo]:
+def import_records(rows: Sequence[Mapping[str, object]]) -> "Call[ImportedInfo]":
     """Bring in rows of an export, at most 1,000 of them; those that are there already are left
     alone. No budget is touched. Administrators. Returns once they are on the disk."""
-    return _post("/import", _json(ImportedInfo), {"records": rows}, repeatable=True)
+    return _post("/import", _insight("ImportedInfo"), {"records": rows}, repeatable=True)
 
 
 def backup(folder: str) -> Call[Backup]:
@@ -759,6 +752,17 @@ def _stored(shape: str) -> Callable[[bytes], Any]:
         from cascaded.client import stored
 
         return msgspec.json.decode(body, type=getattr(stored, shape))
+
+    return read
+
+
+def _insight(shape: str) -> Callable[[bytes], Any]:
+    """Reads a body of this shape of `cascaded.client.insight`."""
+
+    def read(body: bytes) -> Any:
+        from cascaded.client import insight
+
+        return msgspec.json.decode(body, type=getattr(insight, shape))
 
     return read
 

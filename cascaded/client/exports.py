@@ -1,17 +1,27 @@
 """Exports as they come: pieces of a file, or rows. Neither is ever in memory as a whole."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from cascaded.client.answers import Head
 from cascaded.client.connection import streaming
 from cascaded.client.errors import ProtocolError
-from cascaded.client.results import ImportedInfo, UsageRow
 
 RECORDS_HEADER = "x-cascaded-records"
 MAX_LINE_BYTES = 16 * 1024 * 1024
-_row = msgspec.json.Decoder(UsageRow).decode
+
+if TYPE_CHECKING:
+    from cascaded.client.insight import UsageRow
+
+
+@cache
+def _reader() -> "Callable[[bytes], UsageRow]":
+    from cascaded.client.insight import UsageRow
+
+    return msgspec.json.Decoder(UsageRow).decode
 
 
 class Lines:
@@ -20,13 +30,13 @@ class Lines:
     def __init__(self) -> None:
         self._rest = b""
 
-    def feed(self, piece: bytes) -> Iterator[UsageRow]:
+    def feed(self, piece: bytes) -> "Iterator[UsageRow]":
         """The rows that this piece completes. Raises `ProtocolError`."""
         *whole, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
             raise ProtocolError("the export has a line that never ends")
         try:
-            yield from map(_row, whole)
+            yield from map(_reader(), whole)
         except msgspec.DecodeError as error:
             raise ProtocolError(f"the export has a row of unknown shape: {error}") from None
 
@@ -35,15 +45,6 @@ def about(head: Head) -> int:
     """How many records there are, as the daemon thinks before it looks."""
     told = head.headers.get(RECORDS_HEADER, "")
     return int(told) if told.isdecimal() else 0
-
-
-def added_up(one: ImportedInfo, other: ImportedInfo) -> ImportedInfo:
-    """Of two parts of a file."""
-    return ImportedInfo(
-        added=one.added + other.added,
-        known=one.known + other.known,
-        too_old=one.too_old + other.too_old,
-    )
 
 
 class Export:
@@ -59,7 +60,7 @@ class Export:
         with streaming():
             yield from self._pieces
 
-    def rows(self) -> Iterator[UsageRow]:
+    def rows(self) -> "Iterator[UsageRow]":
         """Of an export in JSON lines."""
         lines = Lines()
         for piece in self:
@@ -80,7 +81,7 @@ class AsyncExport:
             async for piece in self._pieces:
                 yield piece
 
-    async def rows(self) -> AsyncIterator[UsageRow]:
+    async def rows(self) -> "AsyncIterator[UsageRow]":
         """Of an export in JSON lines."""
         lines = Lines()
         async for piece in self:

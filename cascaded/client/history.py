@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from cascaded.client.insight import ImportedInfo
 from cascaded.types.money import format_usd
 from cascaded.wire.exports import COLUMNS, NAMES, csv_text, milliseconds, timestamp
 
@@ -28,6 +29,7 @@ FORMS = {
     ".parquet": "parquet",
 }
 """What a file is, by its ending."""
+NOTHING = ImportedInfo(added=0, known=0, too_old=0)
 Row = dict[str, object]
 _line = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -45,6 +47,15 @@ def batches(path: str | Path, form: str | None = None) -> Iterator[list[Row]]:
             yield batch
     except (csv.Error, sqlite3.Error, msgspec.DecodeError, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"{file} is no export of usage records: {error}") from None
+
+
+def added_up(one: ImportedInfo, other: ImportedInfo) -> ImportedInfo:
+    """Of two parts of a file."""
+    return ImportedInfo(
+        added=one.added + other.added,
+        known=one.known + other.known,
+        too_old=one.too_old + other.too_old,
+    )
 
 
 def _json_lines(path: Path) -> Iterator[Row]:

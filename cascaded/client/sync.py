@@ -26,13 +26,12 @@ from cascaded.client.connection import (
     where,
 )
 from cascaded.client.errors import DaemonUnreachableError, ProtocolError, StreamBrokenError
-from cascaded.client.exports import Export, added_up
+from cascaded.client.exports import Export
 from cascaded.client.results import (
     BatchInfo,
     BatchResult,
     CascadeStreamChunk,
     Held,
-    ImportedInfo,
     Receipt,
     StreamConfig,
 )
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from anthropic import Anthropic, AsyncAnthropic
     from openai import AsyncOpenAI, OpenAI
 
+    from cascaded.client.insight import ImportedInfo
     from cascaded.types.batch import BatchConfig
 
 P = ParamSpec("P")
@@ -261,15 +261,15 @@ class Client:
                 raise api_error(head, body)
             yield Export(head, _pieces(connection))
 
-    def load_from_file(self, path: "str | Path", *, form: str | None = None) -> ImportedInfo:
+    def load_from_file(self, path: "str | Path", *, form: str | None = None) -> "ImportedInfo":
         """Bring in a file that `cascaded export` wrote, in any of its formats but FOCUS; by its
         ending, unless `form` says which. Twice does no more than once. Administrators.
 
         Raises `ValueError` for a file that is none.
         """
-        from cascaded.client.history import batches
+        from cascaded.client.history import NOTHING, added_up, batches
 
-        done = ImportedInfo(added=0, known=0, too_old=0)
+        done = NOTHING
         for rows in batches(path, form):
             done = added_up(done, self.import_records(rows))
         return done

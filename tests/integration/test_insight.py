@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -378,6 +379,42 @@ def test_top(told: Daemon, client: Client) -> None:
     seen = json.loads(run(told, "top", "--json").output)
     assert seen["ready"]["ready"]
     assert seen["nearest"][0]["limit"]
+
+
+def test_top_live(told: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two looks, and Ctrl-C."""
+    waits = iter((None,))
+
+    def wait(_: float) -> None:
+        if next(waits, "over") == "over":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cascaded.cli.top.time.sleep", wait)
+    seen = run(told, "top", FORCE_COLOR="1")
+    assert seen.exit_code == 0
+    assert "0.0 calls/s" in seen.output
+
+
+def test_a_question_that_nobody_answers(
+    told: Daemon, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from cascaded.api import insight
+
+    analysts: Any = told.generations.now.services.insight._ask.__self__.analysts  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(analysts, "_most", 0)
+        with pytest.raises(APIError, match="such questions are being answered already") as no:
+            client.forecast()
+        assert no.value.code == "overloaded"
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(analysts, "_command", (*analysts._command[:-1], str(tmp_path / "slow.py")))
+    monkeypatch.setattr(insight, "ANSWERED_WITHIN_S", 0.3)
+    with pytest.raises(APIError, match=r"it took longer than 0\.3 s") as late:
+        client.anomalies()
+    assert late.value.code == "records_unavailable"
+    monkeypatch.setattr(analysts, "_command", ("/no/such/python",))
+    with pytest.raises(APIError, match="no process could be started"):
+        client.recommendations()
 
 
 def test_others_see_their_own_alone(told: Daemon) -> None:
