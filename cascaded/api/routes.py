@@ -45,6 +45,7 @@ DECIDED = (
     "hook_unavailable",
     "profiles_unavailable",
     "ledger_full",
+    "prompt_blocked",
 )
 """Why a call may be refused before anything is sent."""
 ASKED = (
@@ -63,7 +64,7 @@ ASKED = (
     "call_timeout",
 )
 """How a call may fail once a model is asked."""
-ANSWERED = ("quality_refused", *ASKED)
+ANSWERED = ("quality_refused", "answer_blocked", *ASKED)
 """The same where answers are judged."""
 
 

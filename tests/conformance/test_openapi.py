@@ -199,7 +199,7 @@ def test_every_route_says_all() -> None:
 
 
 def test_no_second_table() -> None:
-    """Routes are added in one place."""
+    """Routes are added in one place; LiteLLM's worker is a server of its own."""
     package = Path(document.__code__.co_filename).parents[1]
     adds = [path.name for path in package.rglob("*.py") if "router.add_" in path.read_text()]
-    assert adds == ["server.py"]
+    assert sorted(adds) == ["server.py", "worker.py"]

@@ -15,6 +15,7 @@ import httpx2
 import pytest
 from aiohttp import web
 
+from cascaded.policy.outages import NEVER
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
 from tests.support.process import environ, wait_for
 from tests.support.upstream import Says, Upstream, in_thread
@@ -180,7 +181,10 @@ BAD: dict[str, tuple[Any, str]] = {
 }
 
 
-def test_a_bad_server_has_the_stated_default(server: HookServer) -> None:
+def test_a_bad_server_has_the_stated_default(
+    server: HookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cascaded.pipeline.hooks.OUTAGE", NEVER)  # it is asked each time
     server.answers["/elsewhere"] = {"action": "block"}
     toml = BUDGET + asks(server.url, deadline_ms=150)
     closed = asks(server.url, deadline_ms=150, on_failure="block")

@@ -21,6 +21,20 @@ PROMPTS: Mapping[Kind, tuple[str, ...]] = {
     "embedding": ("input",),
 }
 """The members that are the prompt; the first is always there."""
+NOT_PROMPT = frozenset(
+    {
+        *("model", "messages", "tools", "tool_choice", "parallel_tool_calls", "function_call"),
+        *("stream", "stream_options", "n", "stop", "seed", "user", "safety_identifier", "metadata"),
+        *("temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty"),
+        *("repetition_penalty", "logit_bias", "logprobs", "top_logprobs", "max_tokens"),
+        *("max_completion_tokens", "reasoning_effort", "verbosity", "store", "service_tier"),
+        *("modalities", "audio", "prompt_cache_key", "prompt_cache_retention"),
+        *("web_search_options", "prediction"),
+    }
+)
+"""Members of a chat call of which a model reads nothing, or that are counted or refused by
+themselves. What else comes (`response_format`, `functions`, what only some upstreams know) may be
+put into the prompt, and counts as many tokens as it has bytes."""
 FRAME_TOKENS = 2
 """What a model may put around a text: a mark at its beginning and one at its end. Models with a
 public vocabulary have none."""
@@ -73,7 +87,8 @@ def _count(request: Request, model: Model, vocabularies: Vocabularies) -> int:
             for text in request.texts
         )
     fields = request.fields
-    return count_prompt(
+    beside = sum(memoryview(fields[name]).nbytes for name in fields.keys() - NOT_PROMPT)
+    return beside + count_prompt(
         model.vocabulary,
         bytes(fields["messages"]),
         bytes(fields["tools"]) if "tools" in fields else None,
