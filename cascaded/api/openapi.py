@@ -126,7 +126,7 @@ def _parameter(one: Query, where: str) -> JSON:
 
 def _answers(route: Route, schemas: dict[type, JSON]) -> JSON:
     shape = schemas[route.answer] if route.answer else {}
-    content: JSON = {route.media: {"schema": shape}}
+    content: JSON = {media: {"schema": shape} for media in route.media}
     if route.streams:
         content[_EVENTS] = {"schema": {"type": "string"}}
     told = {"description": "The answer.", "content": content}

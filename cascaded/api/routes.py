@@ -99,7 +99,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     body: type | None = None
     answer: type | None = None
     """Of status 200, as our own client reads it; `None`: of another format."""
-    media: str = "application/json"
+    media: tuple[str, ...] = ("application/json",)
     refuse: Refuse = error_response
     """How it says no before its dialect has a say."""
     streams: bool = False

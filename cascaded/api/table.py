@@ -16,6 +16,7 @@ from cascaded.api.dialects.native import Native
 from cascaded.api.dialects.openai_chat import OpenAIChat
 from cascaded.api.dialects.openai_texts import OpenAICompletions, OpenAIEmbeddings
 from cascaded.api.errors import anthropic_response
+from cascaded.api.insight import MEDIA
 from cascaded.api.openapi import document
 from cascaded.api.people import Ward
 from cascaded.api.routes import (
@@ -306,7 +307,7 @@ def _message_batches() -> tuple[Route, ...]:
             "/messages/batches/{id}/results",
             "How every query of a batch of Messages ended, a line of JSON each.",
             lambda now: now.message_batches.results,
-            media="application/x-jsonl",
+            media=("application/x-jsonl",),
         ),
         route(
             "POST",
@@ -362,7 +363,7 @@ def _openai_batches() -> tuple[Route, ...]:
             "/files/{id}/content",
             "What is in a file.",
             lambda now: now.openai_batches.content,
-            media="application/octet-stream",
+            media=("application/octet-stream",),
         ),
         route(
             "DELETE",
@@ -630,7 +631,7 @@ ROUTES: tuple[Route, ...] = (
         serve=lambda now: now.batches.events,
         parameters=_BATCH_ID,
         headers=CLAIMS,
-        media="text/event-stream",
+        media=("text/event-stream",),
         errors=(*_BATCH, "not_found"),
     ),
     Route(
@@ -992,7 +993,7 @@ ROUTES: tuple[Route, ...] = (
         does="Usage records, streamed, the oldest first. `focus` is FOCUS 1.2 as CSV.",
         serve=lambda now: now.insight.export,
         parameters=(Query("format", "In which form.", ExportFormat), *_FILTER),
-        media="application/x-ndjson",
+        media=tuple(sorted(set(MEDIA.values()))),
         errors=(*CALL, "records_unavailable"),
     ),
     Route(
@@ -1087,7 +1088,7 @@ ROUTES: tuple[Route, ...] = (
         does="The scrape for Prometheus.",
         view=True,
         serve=metrics,
-        media="text/plain",
+        media=("text/plain",),
         errors=BRACKET,
     ),
     Route(
