@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -19,6 +20,7 @@ from cascaded.api.errors import ERRORS
 from cascaded.ports import Call, Provider, ProviderTraits
 from cascaded.providers.anthropic import Anthropic
 from cascaded.providers.embedded.provider import TRAITS, EmbeddedModel, EmbeddedProvider
+from cascaded.providers.litellm.provider import LiteLLMProvider
 from cascaded.providers.openai_compatible import Endpoint, OpenAICompatible
 from cascaded.types.errors import ProviderError
 from cascaded.types.event import Event
@@ -26,8 +28,15 @@ from cascaded.types.model import Model
 from cascaded.types.secret import Secret
 from tests.support.upstream import Fails, Garbage, Hangs, Resets, Says, SaysError, Upstream
 
+READY = """
+import sys
+sys.stdin.readline()
+print('{"ready":true}', flush=True)
+sys.stdin.read()
+"""
+"""A worker that is there and does nothing."""
 FAKE_RUNTIME = Path(__file__).parents[1] / "support" / "fake_runtime"
-KINDS = ("tcp", "unix", "embedded", "anthropic", "responses")
+KINDS = ("tcp", "unix", "embedded", "anthropic", "responses", "litellm")
 GOOD = "The capital of France is Paris."
 KEY = Secret("sk-upstream-secret")
 HASTY = {"first_token_timeout_s": 0.5, "idle_timeout_s": 0.4, "total_timeout_s": 0.9}
@@ -64,7 +73,8 @@ def made(
 ) -> Provider:
     """A provider of this kind over the upstream.
 
-    The embedded one starts its child process; its words come from the upstream all the same.
+    The embedded one and LiteLLM's start a child process; their words come from the upstream all the
+    same.
     """
     tcp = kind in ("tcp", "anthropic", "responses")
     uds = None if tcp else str(folder / "u.sock")
@@ -79,6 +89,19 @@ def made(
 
     if kind == "anthropic":
         return Anthropic(kind, endpoint, ProviderTraits(**traits), SystemClock(), "2023-06-01")
+    if kind == "litellm":
+        return LiteLLMProvider(
+            kind,
+            ProviderTraits(**traits),
+            environment={"OPENAI_API_KEY": KEY},
+            options={},
+            timeout_s=9,
+            stem=folder / "run" / "l",
+            connect=client,
+            clock=SystemClock(),
+            command=(sys.executable, "-c", READY),
+            runtime_there=lambda: True,
+        )
     if kind != "embedded":
         return client()
     weights = folder / "m.gguf"

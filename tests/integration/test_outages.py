@@ -148,22 +148,24 @@ def test_a_stream_that_dies_in_the_middle_ends_with_one_error(
     assert daemon.spend["unknown"] > 0
 
 
-def test_a_storm_of_500s_costs_nothing(daemon: Daemon, upstream: Upstream) -> None:
+def test_a_storm_of_500s_costs_nothing(upstream: Upstream) -> None:
     """Many callers at once, during an outage of a provider that does not bill its faults: what is
     left of the budget afterwards is what was paid for answers."""
     upstream.on("main", Fails(500))
     upstream.on("alone", Fails(500))
+    patient = TOML.replace("timeout_s = 0.5", "timeout_s = 20")  # a busy machine is no outage
+    with daemon_with(patient, url=upstream.url) as one, ThreadPoolExecutor(16) as callers:
 
-    def call(number: int) -> int:
-        status: int = post(daemon, "alone" if number % 2 else "main").status_code
-        return status
+        def call(number: int) -> int:
+            status: int = post(one, "alone" if number % 2 else "main").status_code
+            return status
 
-    with ThreadPoolExecutor(16) as callers:
         statuses = list(callers.map(call, range(120)))
+        spend = one.spend
     assert set(statuses[::2]) == {200}
     assert set(statuses[1::2]) <= {502, 503}
     price = 10 * 1_000 + 5 * 10_000
-    assert daemon.spend == {"posted": 60 * price, "held": 0, "unknown": 0}
+    assert spend == {"posted": 60 * price, "held": 0, "unknown": 0}
     asked = len(upstream.calls("main")) + len(upstream.calls("alone"))
     assert asked < 60, f"{asked} of 120 calls went to a provider that was out"
 
