@@ -213,7 +213,7 @@ def make_generation(
         in_batches=partial(_in_batches, book),
         metrics=ground.scrape,
         metrics_without_key=config.server.metrics_without_key,
-        trace=ground.telemetry.trace if ground.telemetry else None,
+        trace=ground.telemetry.trace if ground.telemetry and config.otel.traces else None,
         log_fault=ground.log.fault,
         count_refusal=ground.metrics.turned_away,
     )

@@ -107,10 +107,11 @@ def test_metrics_come_by_otlp_too(upstream: Upstream) -> None:
     upstream.on("cheap", Says(GOOD), Fails(400))
     with collector() as seen:
         with daemon_with(told(seen.url, traces=False), url=upstream.url, OTEL_KEY="k") as daemon:
-            assert ask(daemon) == 200
+            assert ask(daemon, HEADERS) == 200
             assert ask(daemon, model="cheap") == 400
             spend = daemon.spend["posted"]
         assert seen.spans == []
+    assert "traceparent" not in upstream.received[0].headers
     requests = seen.metrics["cascaded_requests"].sum
     assert requests.is_monotonic
     by_status = {attributes(one.attributes)["status"]: one for one in requests.data_points}
@@ -237,7 +238,8 @@ def test_what_it_does_not_want_is_not_sent_again(upstream: Upstream) -> None:
             refused.partial_success.rejected_spans = 2
             seen.answer = refused.SerializeToString()
             assert ask(daemon) == 200
-            until(lambda: len(seen.spans) == 2)
+            until(lambda: lost(daemon) == 2)
+            assert daemon.log_lines().count('"telemetry"') == 1
 
 
 def test_a_dead_collector_neither_fails_nor_slows_a_call(upstream: Upstream) -> None:

@@ -1,5 +1,6 @@
 """What is told by OTLP, without a network."""
 
+import asyncio
 import sys
 from typing import Any, cast
 
@@ -8,7 +9,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from cascaded.adapters.otel import figures
+from cascaded.adapters.clock import SystemClock
+from cascaded.adapters.otel import Exporter, Terms, figures
 from cascaded.adapters.otel.figures import GenAi, translated
 from cascaded.adapters.otel.spans import MAX_CONTENT, Story, spans_of, story_of
 from cascaded.config import Config
@@ -104,3 +106,26 @@ def test_without_the_extra_a_start_says_what_to_install(monkeypatch: pytest.Monk
     config = Config(otel=Otel(endpoint="http://127.0.0.1:4318"))
     with pytest.raises(StartError, match=r"pip install 'cascaded\[otel\]'"):
         open_telemetry(config, FakeClock(), *cast("Any", (None, None, None)))
+
+
+async def test_a_bug_with_one_figure_or_call_does_not_end_the_telling() -> None:
+    def broken() -> list[Any]:
+        raise RuntimeError("a bug")
+
+    said: list[str] = []
+    terms = Terms(
+        endpoint="http://127.0.0.1:9",
+        service="s",
+        version="1",
+        instance="i",
+        metrics_every_s=0.01,
+        spans_every_s=0.01,
+    )
+    exporter = Exporter(terms, SystemClock(), lambda _: 1, broken, said.append)
+    trace = Trace(trace_id=2**130, span_id=1)  # no such id can be told
+    exporter.record(msgspec.structs.replace(asked(), trace=trace), answered())
+    while not (exporter.lost and len(said) > 2):
+        await asyncio.sleep(0.01)
+    await exporter.close()
+    assert "no metrics: RuntimeError" in said
+    assert "a call without spans: OverflowError" in said
