@@ -33,10 +33,11 @@ def quality() -> None:
 def calibrate_quality(
     file: BinaryIO, out: Path | None, false_accept_rate: float | None, as_json: bool
 ) -> None:
-    """Learn from FILE which answers are good: JSON lines with `query`, `answer` and `good` (true or
-    false); if known also `model`, `domain`, `logprobs`, `entropy`, `agreement`, `judge`, `group`.
+    """Learn from FILE which answers are good.
 
-    Name the result in the configuration as `quality.calibration`, and reload.
+    It has JSON lines with `query`, `answer` and `good` (true or false); if known also `model`,
+    `domain`, `logprobs`, `entropy`, `agreement`, `judge`, `group`. Name the result in the
+    configuration as `quality.calibration`, and reload.
     """
     from cascaded.daemon.quality import shipped_judgement
 
