@@ -1,14 +1,17 @@
 """The stages that decide before any model is asked, each alone."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from cascaded.pipeline.rules import Rulebook, Rules
+from cascaded.pipeline.stages.measure import measure
 from cascaded.pipeline.stages.peek import peek
 from cascaded.pipeline.stages.permit import permit
 from cascaded.pipeline.stages.price import price
@@ -16,6 +19,7 @@ from cascaded.pipeline.stages.reserve import DEGRADED, reserve, secure
 from cascaded.pipeline.stages.resolve import resolve, standing
 from cascaded.policy.access.identity import AccessRules
 from cascaded.policy.limits import LimitBook, limits_for
+from cascaded.policy.tokens import Vocabularies
 from cascaded.ports import Stage
 from cascaded.state.ledger import DurableLedger
 from cascaded.types.decision import Decision, Plan, Refusal
@@ -36,6 +40,7 @@ from cascaded.types.request import Claims, Principal, Request
 from cascaded.types.tiers import TierConfig
 from tests.support.fakes import Audited, Known, LimitsFor, ladder, model, request, rulebook
 
+T = TypeVar("T")
 CHEAP, MIDDLE, STRONG = model("cheap", 1), model("middle", 5), model("strong", 10)
 LADDER = ladder(CHEAP, MIDDLE, STRONG, top_retries=0)
 ALICE = Caller(user_id="alice", tier="pro")
@@ -687,3 +692,26 @@ class TestReserve:
         assert found.hold is not None
         assert waited == ([found.hold.seq] if waits else [])
         ledger.close()
+
+
+class TestMeasure:
+    """What may be put into a prompt beside its messages is held for."""
+
+    async def tokens(self, **members: object) -> int:
+        async def at_once(work: Callable[[], T]) -> T:
+            return work()
+
+        stage = measure(Vocabularies(), at_once, 100_000)
+        fields = {name: msgspec.Raw(msgspec.json.encode(one)) for name, one in members.items()}
+        asked = replace(ASKED, fields={**ASKED.fields, **fields})
+        return (await decided(stage, Decision(ladder=LADDER), asked)).input_tokens
+
+    async def test_a_schema_functions_and_unknown_members_count_as_their_bytes(self) -> None:
+        alone = await self.tokens()
+        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"a": "b" * 500}}}
+        for name in ("response_format", "functions", "documents"):
+            assert await self.tokens(**{name: schema}) == alone + len(msgspec.json.encode(schema))
+
+    async def test_what_no_model_reads_counts_nothing(self) -> None:
+        quiet = {"temperature": 0.5, "metadata": {"a": "b"}, "stop": ["x"], "seed": 1, "user": "u"}
+        assert await self.tokens(**quiet) == await self.tokens()
