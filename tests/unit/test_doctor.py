@@ -25,7 +25,7 @@ from cascaded.cli import doctor as command
 from cascaded.cli.doctor import door, machine, state, upstreams
 from cascaded.cli.doctor.finding import Finding
 from cascaded.cli.show import MIB
-from cascaded.config.schema import Config, OpenAICompatible, Provider, Server
+from cascaded.config.schema import Config, LiteLLM, OpenAICompatible, Provider, Server
 from cascaded.types.secret import Secret
 
 KEY = "sk-this-is-never-shown"
@@ -271,6 +271,14 @@ def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = ["aiohttp>=3", "not-there>=1 ; python_version > '3'", "x ; extra == 'y'"]
     monkeypatch.setattr(machine, "requires", lambda _: needed)
     assert wrong(machine.software(Config())) == [("problem", "missing: not-there")]
+
+
+def test_what_a_kind_of_provider_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Config(providers={"many": LiteLLM(), "again": LiteLLM()})
+    monkeypatch.setattr(machine, "_version", lambda name: None if name == "litellm" else "1")
+    [found] = [one for one in machine.software(one) if one.verdict != "ok"]
+    assert found.message == "a provider needs LiteLLM, which is not installed"
+    assert found.advice == "pip install 'cascaded[litellm]'"
 
 
 # --- providers -----------------------------------------------------------------------------------

@@ -23,6 +23,11 @@ SLEPT_S = 1.0
 _TIMEX_BYTES = 208
 _TIMEX_STATUS = 40
 """Offset in `struct timex` of 64-bit Linux."""
+EXTRAS = (
+    (schema.Embedded, "xllamacpp", "embedded", "the models of this machine need llama.cpp"),
+    (schema.LiteLLM, "litellm", "litellm", "a provider needs LiteLLM"),
+)
+"""Kinds of providers, the packages that they need, and in which extra those are."""
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -81,10 +86,11 @@ def software(config: Config) -> Iterator[Finding]:
         yield problem("software", f"missing: {', '.join(missing)}", advice)
     found = ", ".join(f"{name} {_version(name)}" for name in names if name not in missing)
     yield ok("software", f"cascaded {version('cascaded')}; {found}")
-    here = any(isinstance(one, schema.Embedded) for one in config.providers.values())
-    if here and _version("xllamacpp") is None:
-        said = "the models of this machine need llama.cpp, which is not installed"
-        yield problem("software", said, "pip install 'cascaded[embedded]'")
+    kinds = {type(one) for one in config.providers.values()}
+    for kind, package, extra, who in EXTRAS:
+        if kind in kinds and _version(package) is None:
+            said = f"{who}, which is not installed"
+            yield problem("software", said, f"pip install 'cascaded[{extra}]'")
 
 
 def _version(name: str) -> str | None:
