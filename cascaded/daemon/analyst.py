@@ -7,7 +7,7 @@ priority, a transaction for every thousand records, and little memory.
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,7 +37,8 @@ Answer = tuple[dict[str, object], Iterable[bytes]]
 
 def main(asked: BinaryIO, told: BinaryIO) -> None:
     """Read the errand, and do it."""
-    os.nice(NICENESS)
+    with suppress(PermissionError):  # under systemd our unit lets nobody change priorities
+        os.nice(NICENESS)
     errand = msgspec.json.decode(asked.read(), type=Errand)
     try:
         with closing(LmdbReader(Path(errand.folder))) as rows:

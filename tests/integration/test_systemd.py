@@ -235,3 +235,18 @@ def test_the_daemon_and_a_model_work_in_the_sandbox(folder: Path) -> None:
         with service.client() as client:
             assert client.run("Say yes.", model=MODEL, max_tokens=5).content
         assert service.stop() == 0
+
+
+@needs_systemd
+@pytest.mark.skipif(not sandboxed.there(), reason="needs libseccomp2 and a Linux of 6.3 or newer")
+def test_long_questions_are_answered_in_the_sandbox(folder: Path) -> None:
+    """By processes that may not change their priority there."""
+    with unit(
+        folder, '[server]\nsocket = "{socket}"\n[ledger]\ndir = "{folder}/state"\n'
+    ) as service:
+        service.start(env={}, launcher=(sys.executable, sandboxed.__file__))
+        with service.client() as client:
+            assert not client.forecast().firm
+            with client.export() as export:
+                assert not list(export.rows())
+        assert service.stop() == 0

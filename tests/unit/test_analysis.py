@@ -192,8 +192,12 @@ def test_advice(full: UsageLog) -> None:
 
 
 def test_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the daemon runs it, but here."""
-    monkeypatch.setattr("os.nice", lambda _: 0)
+    """As the daemon runs it, but here, and where priorities may not be changed."""
+
+    def forbidden(_: int) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr("os.nice", forbidden)
     store = LmdbStore(tmp_path / "usage")
     log = UsageLog(store, SystemClock(), report=pytest.fail)
     log.bring_in(history())
