@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from typing import TypeVar
 
 from aiohttp import web
 from msgspec.structs import replace
@@ -13,8 +14,15 @@ from cascaded.api.records import FLUSHED_WITHIN_S, Usage
 from cascaded.ports import Clock, Ledger, Report
 from cascaded.types.decision import Refusal
 from cascaded.types.errors import AnalystError, BusyError, StoreError
-from cascaded.types.insight import ExportFormat, Period, Question, Subject
-from cascaded.types.limits import CounterStatus, Scope
+from cascaded.types.insight import (
+    AdviceQuestion,
+    ExportFormat,
+    ForecastQuestion,
+    Period,
+    Question,
+    Subject,
+)
+from cascaded.types.limits import Scope
 from cascaded.types.overrides import GLOBAL_ID
 from cascaded.wire.insight import (
     read_advice,
@@ -35,6 +43,7 @@ MEDIA: dict[ExportFormat, str] = {
     "csv": "text/csv",
     "focus": "text/csv",
 }
+Q = TypeVar("Q", ForecastQuestion, AdviceQuestion)
 RECORDS_HEADER = "x-cascaded-records"
 
 Ask = Callable[[Question], AbstractAsyncContextManager[Report]]
@@ -77,10 +86,7 @@ class Insight:
         subject = self._subject(incoming)
         question, limited = read_forecast(incoming.http.query, subject, self._clock.wall_ns())
         if not limited:
-            budget = self._budget(subject, question.period)
-            if budget is not None:
-                zone = question.zone if "zone" in incoming.http.query else budget.zone
-                question = replace(question, limit_nano_usd=budget.limit, zone=zone)
+            question = self._beside_budget(incoming, question, question.period)
         return await self._answered(incoming, question)
 
     async def anomalies(self, incoming: Incoming) -> web.Response:
@@ -93,10 +99,7 @@ class Insight:
         """`GET /recommendations`: what would cost less, with the money at stake."""
         subject = self._subject(incoming)
         question = read_advice(incoming.http.query, subject, self._clock.wall_ns())
-        budget = self._budget(subject, "month")
-        if budget is not None:
-            question = replace(question, limit_nano_usd=budget.limit)
-        return await self._answered(incoming, question)
+        return await self._answered(incoming, self._beside_budget(incoming, question, "month"))
 
     async def breakdown(self, incoming: Incoming) -> web.Response:
         """`GET /breakdown?by=…`: what was spent, by user, model, day …: of oneself, for
@@ -113,14 +116,17 @@ class Insight:
         own = None if principal.admin else principal.user_id
         return read_subject(incoming.http.query, own)
 
-    def _budget(self, subject: Subject, period: Period) -> CounterStatus | None:
-        """The tightest budget of a subject for such a period."""
-        scope, id = _scope(subject)
-        if scope is None:
-            return None
-        counters = self._ledger.counters(scope, id)
+    def _beside_budget(self, incoming: Incoming, question: Q, period: Period) -> Q:
+        """The question beside the tightest budget of its subject for such a period, by whose zone
+        days are counted unless the caller says otherwise."""
+        scope, id = _scope(question.subject)
+        counters = [] if scope is None else self._ledger.counters(scope, id)
         limited = [one for one in counters if one.window == period and one.limit is not None]
-        return min(limited, key=lambda one: one.limit or 0, default=None)
+        budget = min(limited, key=lambda one: one.limit or 0, default=None)
+        if budget is None:
+            return question
+        zone = question.zone if "zone" in incoming.http.query else budget.zone
+        return replace(question, limit_nano_usd=budget.limit, zone=zone)
 
     async def _answered(self, incoming: Incoming, question: Question) -> web.Response:
         """The answer, whole."""
