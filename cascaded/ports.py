@@ -18,7 +18,7 @@ import msgspec
 from cascaded.types.batch import BulkAnswer
 from cascaded.types.decision import CacheState, Decision, Refusal
 from cascaded.types.event import Event
-from cascaded.types.guarding import Finding
+from cascaded.types.guarding import Finding, Place
 from cascaded.types.hooks import EnforcementContext, HookKind, HookTerms, Point
 from cascaded.types.limits import (
     Admitted,
@@ -359,6 +359,21 @@ class Screening(Protocol):
 
     async def objection(self, events: Sequence[Event]) -> Objection | None:
         """What there is to be said against a whole answer that nobody has seen yet."""
+        ...
+
+
+class CustomGuardrail(Protocol):
+    """One of the operator's own guardrails. Its word is checked before it counts."""
+
+    name: str
+
+    async def check(self, text: str, place: Place) -> object:
+        """What there is against a text: `None`, or a mapping with `action` (`warn`, `retry`,
+        `block`) and perhaps a `category`. May raise any `Exception`, and take any time."""
+        ...
+
+    async def close(self) -> None:
+        """Give back threads."""
         ...
 
 

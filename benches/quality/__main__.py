@@ -13,7 +13,7 @@ from importlib import import_module
 
 from benches.quality.report import Measured, table, write
 
-AREAS = ("rules", "accept")
+AREAS = ("rules", "accept", "guardrails")
 """A module of this package for each, with `measure() -> (Measured, goals missed)`."""
 
 

@@ -1,4 +1,4 @@
-"""Hooks that are Python: what an installed package offers as an entry point."""
+"""Hooks and guardrails that are Python: what an installed package offers as an entry point."""
 
 import asyncio
 import inspect
@@ -7,13 +7,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import entry_points
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from cascaded.types.errors import HookError
+from cascaded.types.guarding import Place
 from cascaded.types.hooks import EnforcementContext, HookKind, HookTerms, Point
 
 GROUP = "cascaded.hooks"
 """The group of entry points."""
+GUARDRAILS = "cascaded.guardrails"
+"""That of guardrails."""
 THREADS = 4
 """For one plug-in's synchronous hooks: so many run at once, the others wait within their
 deadlines."""
@@ -23,6 +26,7 @@ METHODS: dict[Point, str] = {
     "budget_warning": "on_budget_warning",
 }
 _Job = Callable[[], None]
+T = TypeVar("T")
 
 
 class PluginError(Exception):
@@ -32,13 +36,23 @@ class PluginError(Exception):
 def load_plugin(name: str, terms: HookTerms) -> "PluginHook":
     """The plug-in of this name: a module or an object with any of the three hooks, or a class,
     which is called for one. Raises `PluginError`."""
-    found = tuple(entry_points(group=GROUP, name=name))
+    return _loaded(GROUP, name, lambda offered: PluginHook(name, offered, terms))
+
+
+def load_guardrail(name: str) -> "PluginGuardrail":
+    """The guardrail of this name: a module, an object or a class as above, with `check`. Raises
+    `PluginError`."""
+    return _loaded(GUARDRAILS, name, lambda offered: PluginGuardrail(name, offered))
+
+
+def _loaded(group: str, name: str, make: Callable[[object], T]) -> T:
+    found = tuple(entry_points(group=group, name=name))
     if len(found) != 1:
         many = f"{len(found)} installed packages offer" if found else "no installed package offers"
-        raise PluginError(f"{many} the entry point '{name}' of group '{GROUP}'")
+        raise PluginError(f"{many} the entry point '{name}' of group '{group}'")
     try:
         offered = found[0].load()
-        return PluginHook(name, offered() if inspect.isclass(offered) else offered, terms)
+        return make(offered() if inspect.isclass(offered) else offered)
     except PluginError:
         raise
     except Exception as fault:
@@ -70,23 +84,50 @@ class PluginHook:
         self, point: Point, context: EnforcementContext, models: tuple[str, ...]
     ) -> object:
         """See `ports.Hook.ask`."""
-        call = self._calls[point]
         arguments = (context, models) if point == "model_filter" else (context,)
-        if not inspect.iscoroutinefunction(call):
-            return await self._threads.run(lambda: call(*arguments))
-        try:
-            return await call(*arguments)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise HookError("CancelledError") from None
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as fault:
-            raise HookError(type(fault).__name__) from None
+        return await _called(self._threads, self._calls[point], arguments)
 
     async def close(self) -> None:
         """Let the threads end, those that hang with the process."""
         self._threads.close()
+
+
+class PluginGuardrail:
+    """A `ports.CustomGuardrail` in this process; runs as hooks do."""
+
+    def __init__(self, name: str, plugin: object) -> None:
+        check = getattr(plugin, "check", None)
+        if not callable(check):
+            raise PluginError(f"'{name}' has no check")
+        self.name = name
+        self._check: Callable[..., Any] = check
+        self._threads = _Threads(f"guardrail-{name}")
+
+    async def check(self, text: str, place: Place) -> object:
+        """See `ports.CustomGuardrail.check`."""
+        return await _called(self._threads, self._check, (text, place))
+
+    async def close(self) -> None:
+        """Let the threads end, those that hang with the process."""
+        self._threads.close()
+
+
+async def _called(
+    threads: "_Threads", call: Callable[..., Any], arguments: tuple[object, ...]
+) -> object:
+    """What it returns, on the loop or on a thread. Raises what it raises, but for what would end
+    more than the call."""
+    if not inspect.iscoroutinefunction(call):
+        return await threads.run(lambda: call(*arguments))
+    try:
+        return await call(*arguments)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise HookError("CancelledError") from None
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as fault:
+        raise HookError(type(fault).__name__) from None
 
 
 class _Threads:

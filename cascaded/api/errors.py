@@ -169,6 +169,13 @@ ERRORS: dict[str, Kind] = {
         " was asked is charged.",
         "Ask otherwise. The operator's rules are in `[guardrails]` and in profiles.",
     ),
+    "guardrail_unavailable": Kind(
+        503,
+        "api_error",
+        "A guardrail of the operator failed or came too late, and `on_failure` is `block`.",
+        "Call again later. The operator looks at the log (`guardrail_failed`).",
+        retry=True,
+    ),
     "abandoned": Kind(
         499,
         "api_error",

@@ -985,6 +985,14 @@ class Guardrails(GuardrailsConfig, frozen=True, kw_only=True):
         default_factory=nothing
     )
     """What is added for the users of a tier. It only tightens."""
+    meanings: bool = True
+    """Whether the embedder is asked as well what a user's words mean, where it is there
+    (`cascaded models pull minilm`): it takes some milliseconds and knows harm better."""
+    deadline_ms: DeadlineMs = 250
+    """Longest wait for one plug-in of `custom_guardrails`."""
+    on_failure: OnFailure = "block"
+    """What holds when one fails, takes too long or answers nonsense, or is asked for by a profile
+    and not named here: `block` refuses the call with 503, `allow` goes on without it."""
     profiles_may_loosen: bool = False
     """Whether what is stored of a user, else of its workspace, holds in place of all this. Without
     it that only tightens, too."""

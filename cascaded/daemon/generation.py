@@ -41,6 +41,8 @@ from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.small_models import SmallModels, make_small_models
 from cascaded.daemon.state import state_folder
 from cascaded.pipeline.cascade import Climber
+from cascaded.pipeline.customs import Customs
+from cascaded.pipeline.guardian import Guardian
 from cascaded.pipeline.hooks import Hooks
 from cascaded.pipeline.order import Parts, deciding, laddering, measuring, stages
 from cascaded.pipeline.rules import Rulebook
@@ -76,6 +78,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     hooks: Hooks | None
     small_models: SmallModels
     scrutiny: Scrutiny
+    customs: Customs
     services: Services
 
 
@@ -108,7 +111,8 @@ def make_generation(
     users = directory(config, ground, plans)
     balance = former.services.pipeline.climber.balance if former else Balance()
     scrutiny = make_scrutiny(config, small_models, ground.offload)
-    parts = _parts(config, ground, book, rulebook, users, hooks, vocabularies)
+    guardian = make_guardian(config, ground, small_models.embedder)
+    parts = _parts(config, ground, book, rulebook, users, hooks, vocabularies, guardian)
     bench = Bench(
         batches=ground.batches,
         stand=parts.stand,
@@ -226,6 +230,7 @@ def make_generation(
         hooks=hooks,
         small_models=small_models,
         scrutiny=scrutiny,
+        customs=guardian.customs,
         services=services,
     )
 
@@ -238,6 +243,7 @@ def _parts(
     users: Directory,
     hooks: Hooks | None,
     vocabularies: Vocabularies,
+    guardian: Guardian,
 ) -> Parts:
     """What the stages are made with."""
     return Parts(
@@ -245,7 +251,7 @@ def _parts(
         explain=partial(_explain, rulebook, ground.clock),
         choose=book.choose,
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
-        guardrail=make_guardian(config, ground),
+        guardrail=guardian,
         cache=recollection(config, ground.cache, ground.flights, ground.clock),
         vocabularies=vocabularies,
         offload=ground.offload,

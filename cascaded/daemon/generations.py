@@ -232,6 +232,7 @@ def _owned(generation: Generation) -> list[Closes]:
     return [
         *_providers(generation),
         *generation.small_models.all,
+        generation.customs,
         *(one for one in (generation.plans, generation.hooks) if one is not None),
     ]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from cascaded.pipeline.customs import Customs
 from cascaded.policy.guardrails.answers import Rules, Screen
 from cascaded.ports import Objection, Reply
 from cascaded.types.decision import CacheState, Refusal
@@ -38,30 +39,48 @@ _read = msgspec.json.Decoder(JSON)
 class Screening:
     """See `ports.Screening`."""
 
-    def __init__(self, rules: Rules, created_s: int) -> None:
+    def __init__(self, rules: Rules, created_s: int, customs: Customs) -> None:
         self._rules = rules
+        self._customs = customs
+        self._noted: list[Finding] = []
         self._created_s = created_s
         config = rules.config
         # What is asked for again must not have been seen.
-        self.waits = any(
+        self.waits = bool(config.custom_guardrails) or any(
             one.enabled and one.action == "retry"
             for one in (config.pii, config.moderation, config.toxicity)
         )
 
     def over(self, reply: Reply) -> "ScreenedReply":
         """See `ports.Screening.over`."""
-        return ScreenedReply(reply, Screen(self._rules, live=True), self._created_s)
+        screen = Screen(self._rules, live=True)
+        return ScreenedReply(reply, screen, self._created_s, self._noted)
 
     async def objection(self, events: Sequence[Event]) -> Objection | None:
         """See `ports.Screening.objection`."""
         screen = Screen(self._rules, live=False)
-        rehearsed = ScreenedReply(_Nowhere(), screen, self._created_s)
+        rehearsed = ScreenedReply(_Nowhere(), screen, self._created_s, [])
         try:
             for event in events:
                 await rehearsed.send(event)
             await rehearsed.end()
         except BlockedError as blocked:
             return Objection(blocked.refusal, retry=screen.objection == "retry")
+        return await self._own(rehearsed.answer)
+
+    async def _own(self, answer: Completion) -> Objection | None:
+        """What the operator's own have against it."""
+        names = self._rules.config.custom_guardrails
+        if not names:
+            return None
+        text = "\n".join([answer.text, *(arguments for _, arguments in answer.tool_calls)])
+        found = await self._customs.findings(names, text, "answer")
+        if isinstance(found, Refusal):
+            return Objection(found, retry=False)
+        actions = {finding.action for finding in found}
+        if actions & {"block", "retry"}:
+            return Objection(refusal(found), retry="block" not in actions)
+        self._noted[:] = found
         return None
 
 
@@ -76,7 +95,11 @@ class _Nowhere:
 class ScreenedReply:
     """See `ports.Screened`."""
 
-    def __init__(self, reply: Reply, screen: Screen, created_s: int) -> None:
+    def __init__(
+        self, reply: Reply, screen: Screen, created_s: int, noted: Sequence[Finding]
+    ) -> None:
+        """`noted`: what was found before."""
+        self._noted = noted
         self._in_chat = InChat(created_s)
         self._created_s = created_s
         self._reply = reply
@@ -93,7 +116,7 @@ class ScreenedReply:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """See `ports.Screened.findings`."""
-        return self._screen.findings
+        return (*self._screen.findings, *self._noted)
 
     @property
     def answer(self) -> Completion:

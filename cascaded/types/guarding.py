@@ -6,29 +6,17 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from cascaded.types.tables import Name, Score
+
 Action = Literal["warn", "redact", "retry", "block"]
 """The mildest first."""
 ACTIONS: tuple[Action, ...] = get_args(Action)
-PiiType = Literal[
-    "email", "phone", "ssn", "card", "iban", "ip", "passport", "secret", "person", "place"
-]
+PiiType = Literal["email", "phone", "ssn", "card", "iban", "ip", "passport", "secret"]
 Harm = Literal["hate", "violence", "sexual", "self_harm"]
 Place = Literal["prompt", "tool", "answer"]
 """Where something was found: in what the caller says, in what a tool or a document says, or in what
 the model says."""
 MAX_CUSTOM = 8
-
-Share = Annotated[float, Meta(ge=0, le=1)]
-PluginName = Annotated[
-    str,
-    Meta(
-        pattern=r"\A[a-z0-9][a-z0-9_-]*\Z",
-        max_length=64,
-        extra={
-            "expected": "1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit",
-        },
-    ),
-]
 
 
 class Pii(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,7 +29,7 @@ class Pii(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     types: Annotated[tuple[PiiType, ...], Meta(max_length=len(get_args(PiiType)))] = (
         *("email", "phone", "ssn", "card"),
     )
-    """What is looked for. `person` and `place` need the extra `names`."""
+    """What is looked for."""
     restore: bool = True
     """Whether the caller gets its own values back where the answer has their placeholders."""
 
@@ -53,9 +41,9 @@ class PromptInjection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Whether it is looked for."""
     action: Action = "block"
     """What happens. There is nothing to be redacted: `redact` and `retry` block, too."""
-    threshold: Share = 0.7
+    threshold: Score = 0.7
     """From which probability on a user's words count as one."""
-    tool_threshold: Share = 0.5
+    tool_threshold: Score = 0.5
     """The same for what tools and documents say, who have no orders to give."""
 
 
@@ -68,7 +56,7 @@ class Moderation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What happens. There is nothing to be redacted: `redact` blocks, too."""
     categories: Annotated[tuple[Harm, ...], Meta(max_length=len(get_args(Harm)))] = get_args(Harm)
     """What is looked for."""
-    threshold: Share = 0.8
+    threshold: Score = 0.5
     """From which probability on it counts."""
 
 
@@ -79,7 +67,7 @@ class Toxicity(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Whether it is looked for."""
     action: Action = "retry"
     """What happens; `retry` asks again, on the next rung where there is one."""
-    threshold: Share = 0.8
+    threshold: Score = 0.8
     """From which probability on it counts."""
 
 
@@ -96,7 +84,7 @@ class GuardrailsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Harmful content."""
     toxicity: Toxicity = Toxicity()
     """Insults in answers."""
-    custom_guardrails: Annotated[tuple[PluginName, ...], Meta(max_length=MAX_CUSTOM)] = ()
+    custom_guardrails: Annotated[tuple[Name, ...], Meta(max_length=MAX_CUSTOM)] = ()
     """Plug-ins: entry points of the group `cascaded.guardrails`."""
 
 

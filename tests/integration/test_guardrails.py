@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cascaded.adapters.plugin_hook import PluginGuardrail
 from tests.support.daemon import CASCADE, Daemon, daemon_with, upstream_server
 from tests.support.upstream import Received, Says, Upstream
 
@@ -382,3 +383,29 @@ def test_a_profile_asks_where_the_operator_does_not(upstream: Upstream) -> None:
         bad = {"user_id": "dave", "guardrails": {"pii": {"tipes": []}}}
         with daemon.http() as http:
             assert http.put("/users/dave", json=bad).status_code == 400
+
+
+class Jokes:
+    """A plug-in that has something against jokes."""
+
+    def check(self, text: str, place: str) -> dict[str, str] | None:
+        return {"action": "retry", "category": "jokes"} if "joke" in text else None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_guardrail_of_ones_own(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    plugin = PluginGuardrail("jokes", Jokes())
+    monkeypatch.setattr("cascaded.daemon.guardrails.load_guardrail", lambda _: plugin)
+    toml = CASCADE + '[guardrails]\nenabled = true\ncustom_guardrails = ["jokes"]\n'
+    with daemon_with(toml, url=upstream.url) as daemon:
+        asked = [{"role": "user", "content": "Tell me a joke."}]
+        refused(post(daemon, messages=asked), "prompt_blocked", 400)
+        upstream.on("cheap", Says("The capital of France? That is a good joke, it is Paris."))
+        upstream.on("strong", Says("The capital of France is Paris."))
+        asked = [{"role": "user", "content": "What is the capital of France?"}]
+        response = post(daemon, model="auto", messages=asked, stream=stream)
+        assert "Paris" in response.text
+        assert "joke" not in response.text
+        assert len(upstream.received) == 2

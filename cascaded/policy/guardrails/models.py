@@ -7,7 +7,10 @@ import math
 from collections.abc import Mapping
 
 from cascaded._core import TextModel
+from cascaded.policy.guardrails.marks import marks
+from cascaded.policy.heads import Head
 from cascaded.types.guarding import Harm
+from cascaded.types.vectors import Vector
 
 INJECTION_FILE = "guardrails_injection.bin"
 HARM_FILE = "guardrails_harm.bin"
@@ -15,6 +18,19 @@ HARM_HEADS: tuple[Harm, ...] = ("hate", "violence", "sexual", "self_harm")
 """In the order of their heads; the insults of `toxicity` come last."""
 MAX_CHARS = 20_000
 """Of a longer text its beginning and its end are judged as a whole; its sentences all are."""
+
+
+VECTOR_FILE = "guardrails_harm.head"
+"""What a text's meaning says of it, where there is a model that knows meanings."""
+
+
+WORDS_SHARE: Mapping[Harm, float] = {
+    "hate": 0.0,
+    "violence": 0.5,
+    "sexual": 0.3,
+    "self_harm": 0.3,
+}
+"""How much the words count beside the meaning. Hate is what is meant, not what is said."""
 
 
 class Orders:
@@ -36,22 +52,40 @@ class Orders:
 class Harms:
     """How probably a text is harmful."""
 
-    def __init__(self, weights: bytes) -> None:
+    def __init__(self, weights: bytes, head: Head) -> None:
         self._model = TextModel(weights)
+        self._head = head
 
-    def judge(self, text: str) -> Mapping[Harm, float]:
+    def judge(self, text: str, vector: Vector | None = None) -> Mapping[Harm, float]:
         """From 0 to 1 for each harm."""
-        scores = self._model.scores(_ends(text))
-        return {harm: chance(score) for harm, score in zip(HARM_HEADS, scores, strict=False)}
+        scores = dict(zip(HARM_HEADS, self._model.scores(_ends(text)), strict=False))
+        if vector is not None:
+            meant = said_by(self._head, vector, text)
+            for harm, share in WORDS_SHARE.items():
+                scores[harm] = share * scores[harm] + (1 - share) * meant[harm]
+        return {harm: chance(score) for harm, score in scores.items()}
 
     def insults(self, text: str) -> float:
         """From 0 to 1."""
         return chance(self._model.scores(_ends(text))[-1])
 
 
+def said_by(head: Head, vector: Vector, text: str) -> dict[str, float]:
+    """The head's log-odds of a text with this meaning, and these marks."""
+    return {
+        label: log_odds(share) for label, share in head.probabilities(vector + marks(text)).items()
+    }
+
+
 def _ends(text: str) -> str:
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else f"{text[:half]}\n{text[-half:]}"
+
+
+def log_odds(share: float) -> float:
+    """Of a probability."""
+    share = min(max(share, 1e-9), 1 - 1e-9)
+    return math.log(share / (1 - share))
 
 
 def chance(log_odds: float) -> float:

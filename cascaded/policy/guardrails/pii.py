@@ -24,7 +24,7 @@ class Found(NamedTuple):
 
 
 class Seeker:
-    """Looks for these types. Names of people and places somebody else must find."""
+    """Looks for these types."""
 
     def __init__(self, types: Iterable[PiiType]) -> None:
         self._kinds = data_kinds(list(types))
@@ -32,14 +32,6 @@ class Seeker:
     def find(self, text: str) -> list[Found]:
         """In order, apart from one another."""
         return [Found(*found) for found in personal_data(text, self._kinds)]
-
-
-def merged(found: list[Found], more: Iterable[Found]) -> list[Found]:
-    """Both, in order; of what overlaps the first list's."""
-    free = [
-        one for one in more if all(one.end <= has.start or has.end <= one.start for has in found)
-    ]
-    return sorted([*found, *free])
 
 
 class StandIns:
@@ -80,11 +72,6 @@ class StandIns:
 def anonymous(kind: str, _value: str = "") -> str:
     """What stands for something that nobody gets back."""
     return f"[{kind.upper()}]"
-
-
-def without(text: str, found: Iterable[Found]) -> str:
-    """The text with what was found taken out for good."""
-    return "".join(_said_anew(text, found, anonymous))
 
 
 def _said_anew(text: str, found: Iterable[Found], say: Callable[[str, str], str]) -> Iterator[str]:

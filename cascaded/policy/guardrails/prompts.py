@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from cascaded.policy.guardrails.answers import Judge
-from cascaded.policy.guardrails.pii import Found, Seeker, StandIns, merged
+from cascaded.policy.guardrails.pii import Seeker, StandIns
 from cascaded.types.decision import Refusal
 from cascaded.types.guarding import Action, Finding, GuardrailsConfig, Pii, Place
 from cascaded.wire.texts import Heard
@@ -13,8 +13,6 @@ from cascaded.wire.texts import Heard
 Orders = Callable[[str, bool], float]
 """How probably a text gives orders that its place has not to give; the second: it is what a tool or
 a document says."""
-Names = Callable[[str], Sequence[Found]]
-"""People and places in a text."""
 
 CODE = "prompt_blocked"
 
@@ -39,7 +37,6 @@ def looked_through(
     config: GuardrailsConfig,
     orders: Orders,
     judge: Judge,
-    names: Names,
 ) -> Looked:
     """All texts of a call under these rules; those that say the same in another form are told
     `again`. Slow for long ones, and not for the event loop then."""
@@ -50,7 +47,7 @@ def looked_through(
         findings += _harm(heard, config, judge)
     texts, restored = None, dict[str, str]()
     if config.pii.enabled:
-        texts, restored, found = _personal(heard, again, config.pii, names)
+        texts, restored, found = _personal(heard, again, config.pii)
         findings += found
     return Looked(texts, restored, tuple(findings))
 
@@ -116,19 +113,11 @@ def _finding(
 
 
 def _personal(
-    heard: Sequence[Heard], again: Sequence[Heard], rules: Pii, names: Names
+    heard: Sequence[Heard], again: Sequence[Heard], rules: Pii
 ) -> tuple[list[str] | None, dict[str, str], list[Finding]]:
     """The texts with placeholders, what they stand for, and what was found."""
     seeker = Seeker(rules.types)
-    named = {"person", "place"} & set(rules.types)
-
-    def found_in(one: Heard) -> list[Found]:
-        places = seeker.find(one.text)
-        if named:
-            places = merged(places, [name for name in names(one.text) if name.kind in named])
-        return places
-
-    found = [(one, found_in(one)) for one in heard]
+    found = [(one, seeker.find(one.text)) for one in heard]
     action: Action = "redact" if rules.action == "retry" else rules.action
     counts = Counter((place.kind, _place(one)) for one, places in found for place in places)
     findings = [
@@ -136,7 +125,7 @@ def _personal(
     ]
     if action != "redact" or not counts:
         return None, {}, findings
-    found += [(one, found_in(one)) for one in again]
+    found += [(one, seeker.find(one.text)) for one in again]
     stand_ins = StandIns(one.text for one, _ in found)
     texts = [stand_ins.redacted(one.text, places) for one, places in found]
     return texts, dict(stand_ins.values) if rules.restore else {}, findings

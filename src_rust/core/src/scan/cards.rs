@@ -22,7 +22,7 @@ fn is_of_a_brand(digits: &[u8]) -> bool {
         (_, 34 | 37, ..) => count == 15,                     // American Express
         (_, 36, ..) => (14..=19).contains(&count),           // Diners
         (_, 38 | 39, ..) | (_, _, 300..=305, _) => matches!(count, 14 | 16), // Diners
-        (.., 3528..=3589) => (16..=19).contains(&count),     // JCB
+        (.., 3500..=3589) => (16..=19).contains(&count),     // JCB
         (.., 1800 | 2131) => count == 15,                    // JCB
         (.., 2200..=2204) => (16..=19).contains(&count),     // Mir
         (_, 50 | 56..=58 | 60..=69, ..) => true,             // Maestro, Discover, UnionPay, RuPay

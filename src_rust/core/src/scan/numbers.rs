@@ -17,6 +17,8 @@ const MIN_DIGITS: usize = 4;
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 7..=16;
 /// What may be a telephone number by its form alone has as many.
 const PLAIN_PHONE_DIGITS: std::ops::RangeInclusive<usize> = 10..=15;
+/// With the zero that such a number begins with at home.
+const NATIONAL_DIGITS: std::ops::RangeInclusive<usize> = 10..=12;
 const MAX_EXTENSION: usize = 6;
 
 const PHONE_WORDS: &[&str] = &[
@@ -37,6 +39,14 @@ const PHONE_WORDS: &[&str] = &[
     "sms",
     "whatsapp",
     "contact",
+    "contacted",
+    "disconnected",
+    "speak",
+    "answer",
+    "pager",
+    "home",
+    "office",
+    "work",
     "reach",
     "registered",
     "hotline",
@@ -306,7 +316,7 @@ fn phone(text: &[u8], window: &[Group], digits: &[u8]) -> bool {
     let clear = !(start > 0 && (is_tied(text[start - 1]) || text[start - 1] == b'='))
         && !(end < text.len() && is_tied(text[end]));
     let plus = text[start] == b'+' || digits.starts_with(b"00");
-    let formed = PLAIN_PHONE_DIGITS.contains(&digits.len()) && (plus || printed(text, window));
+    let formed = (PLAIN_PHONE_DIGITS.contains(&digits.len()) && plus) || printed(text, window);
     let said = || {
         let words = [PHONE_WORDS, PHONE_NUMBER_WORDS];
         words.iter().any(|words| preceded_by(text, start, words))
@@ -327,7 +337,9 @@ fn printed(text: &[u8], window: &[Group]) -> bool {
         [3, 3, 4] | [1, 3, 3, 4] => {
             text[window[0].start.saturating_sub(1)] == b'(' || window.windows(2).all(apart)
         }
-        [3 | 4, 6 | 7] => text[window[0].start] == b'0' && gap(text, window) == b"-",
+        [3..=5, ..] if lengths.len() > 1 && text[window[0].start] == b'0' => {
+            NATIONAL_DIGITS.contains(&lengths.iter().sum())
+        }
         _ => false,
     }
 }
