@@ -43,7 +43,12 @@ class SteadyUpstream(BillingUpstream):
 
 def lines(count: int) -> bytes:
     def line(number: int) -> str:
-        asked: JSON = {"model": "cheap", "messages": [{"role": "user", "content": f"{number}?"}]}
+        # Longer than the tokens that are billed for it: no hold is below the bill.
+        said = {
+            "role": "user",
+            "content": f"What is the capital of country number {number}, please?",
+        }
+        asked: JSON = {"model": "cheap", "messages": [said]}
         head = {"custom_id": f"q{number}", "method": "POST", "url": "/v1/chat/completions"}
         return json.dumps({**head, "body": {**asked, "max_tokens": 5}})
 
