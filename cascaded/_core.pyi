@@ -6,6 +6,7 @@ from typing import Final, Literal, final
 
 __all__ = [
     "LONG_INPUT_BYTES",
+    "DomainRoutes",
     "HoldError",
     "Ledger",
     "LedgerFault",
@@ -17,6 +18,7 @@ __all__ = [
     "TextModel",
     "Vocabulary",
     "data_kinds",
+    "domain_features",
     "dot",
     "fit_logistic",
     "injection_sign_names",
@@ -155,6 +157,20 @@ class Linear:
 
     def values(self, vector: bytes) -> list[float]:
         """The value of each function. Raises `ValueError` for a vector of another length."""
+
+def domain_features(text: str) -> bytes:
+    """A text in numbers, as little-endian 32-bit floats: its form, what the words of each domain
+    say, and which words it has, hashed."""
+
+@final
+class DomainRoutes:
+    """Keywords and patterns of the operator's own domains."""
+
+    def __new__(cls, routes: Sequence[tuple[Sequence[str], Sequence[str]]]) -> DomainRoutes:
+        """From `(keywords, patterns)` of each. Raises `ValueError(problem, domain)`."""
+
+    def find(self, text: str) -> list[tuple[int, int, int]]:
+        """`(domain, keywords, patterns)` of those of which any is found."""
 
 def dot(left: bytes, right: bytes) -> float:
     """The dot product of two vectors. Raises `ValueError` where their lengths differ."""

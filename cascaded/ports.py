@@ -436,6 +436,15 @@ class Classifier(Protocol):
         ...
 
 
+class CodeReader(Protocol):
+    """Who reads the code in a prompt, off the event loop."""
+
+    async def cyclomatic(self, text: str) -> int | None:
+        """The number of ways through the most winding piece of code in it: one and the branches.
+        `None` where there is no code in a language that is known. Does not raise."""
+        ...
+
+
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A stage's early yes: this is the answer, and no model is asked."""
 

@@ -40,7 +40,7 @@ from cascaded.types.request import Request
 from cascaded.types.result import Outcome
 from cascaded.types.times import NS_PER_S
 from cascaded.wire import money
-from cascaded.wire.native import parse_amount, usd
+from cascaded.wire.native import parse_amount, routed, usd
 from cascaded.wire.openai_chat import WireError, is_absent, member_names
 
 Explain = Callable[[Denial, Caller], Refusal]
@@ -106,6 +106,15 @@ class Desk:
             return json_response({"allowed": False, "reason": error_object(decision), "limits": []})
         preview = self._ledger.preview(Demand(menu=decision.choices, limits=decision.limits))
         return json_response(self._told(decision, preview))
+
+    async def route(self, incoming: Incoming) -> web.Response:
+        """`POST /route`: as `/check`, with all that the call's way up its ladder is decided by: its
+        domain, how hard it is, each model with its threshold. Asks no model and takes nothing."""
+        decision = await self._decide(Native().read(incoming))
+        if isinstance(decision, Refusal):
+            return json_response({"allowed": False, "reason": error_object(decision)})
+        preview = self._ledger.preview(Demand(menu=decision.choices, limits=decision.limits))
+        return json_response({**self._told(decision, preview), **routed(decision)})
 
     async def reserve(self, incoming: Incoming) -> web.Response:
         """`POST /reserve`: hold an amount. Answered once the hold survives a crash.

@@ -93,6 +93,7 @@ from cascaded.client.results import (
     NewKey,
     Readiness,
     Receipt,
+    Routing,
     Summary,
 )
 from cascaded.types.insight import ExportFormat, Grain, GroupBy, Period, Sensitivity
@@ -668,6 +669,18 @@ ROUTES: tuple[Route, ...] = (
         headers=CLAIMS,
         body=CheckRequest,
         answer=Check,
+        errors=(*CALL, "internal_error"),
+    ),
+    Route(
+        method="POST",
+        path="/route",
+        who="callers",
+        does="How a call would be routed, and why: what its question is about, how hard it is, the"
+        " models with their thresholds, what would be held. Asks no model and takes nothing.",
+        serve=lambda now: now.desk.route,
+        headers=CLAIMS,
+        body=InferRequest,
+        answer=Routing,
         errors=(*CALL, "internal_error"),
     ),
     Route(

@@ -19,6 +19,7 @@ COMMANDS = {
     "batch": "cascaded.cli.batch:batch",
     "status": "cascaded.cli.status:status",
     "check": "cascaded.cli.budget:check",
+    "route": "cascaded.cli.route:route",
     "budget": "cascaded.cli.budget:budget",
     "unknowns": "cascaded.cli.budget:unknowns",
     "tiers": "cascaded.cli.terms:tiers",

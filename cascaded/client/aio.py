@@ -140,6 +140,7 @@ class AsyncClient:
     cancel_batch = Method(calls.cancel_batch)
     delete_batch = Method(calls.delete_batch)
     check = Method(calls.check)
+    route = Method(calls.route)
     settle = Method(calls.settle)
     release = Method(calls.release)
     budgets = Method(calls.budgets)

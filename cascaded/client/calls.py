@@ -44,6 +44,7 @@ from cascaded.client.results import (
     Readiness,
     Receipt,
     Reloaded,
+    Routing,
     SetLimits,
     StreamConfig,
     Summary,
@@ -224,6 +225,11 @@ def cancel_batch(id: str) -> Call[BatchInfo]:
 def delete_batch(id: str) -> Call[None]:
     """Forget a batch that has ended, and its results."""
     return _delete(_at("infer", "batch", id), _nothing)
+
+
+def route(query: Query, **asked: Unpack[Asked]) -> Call[Routing]:
+    """How this call would be routed, and why. Asks no model and takes nothing."""
+    return _post("/route", _json(Routing), _asking(query, asked), repeatable=True)
 
 
 def check(

@@ -51,7 +51,13 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     flagged: bool = False
     """The answer failed its check at the top of the ladder."""
     domain: str | None = None
+    secondary_domains: tuple[str, ...] = ()
+    domain_confidence: float | None = None
+    domain_layer: str | None = None
+    """What decided the domain: `asked`, `keywords`, `rules`, `embeddings` or `zero_shot`."""
+    domain_detection_ms: float | None = None
     complexity: str | None = None
+    cyclomatic_complexity: int | None = None
     draft_model: str | None = None
     verifier_model: str | None = None
     model_used: str | None = None
@@ -279,6 +285,39 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     worst_cost: Decimal | None = None
     notices: tuple[str, ...] = ()
     limits: tuple[LimitInfo, ...] = ()
+
+
+class RungInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that would be asked."""
+
+    model: str
+    provider: str
+    threshold: float
+    """How good its answer must be to be kept, 0 to 1."""
+    fallbacks: tuple[str, ...] = ()
+    context_window: int | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+class Routing(Check, frozen=True, kw_only=True):
+    """How a call would be routed, and why."""
+
+    domain: str | None = None
+    """What its question is about; `None` where nobody looks."""
+    secondary_domains: tuple[str, ...] = ()
+    domain_confidence: float | None = None
+    domain_layer: str | None = None
+    """What decided it: `asked`, `keywords`, `rules`, `embeddings` or `zero_shot`."""
+    domain_detection_ms: float | None = None
+    complexity: str | None = None
+    cyclomatic_complexity: int | None = None
+    ladder: str | None = None
+    checked: bool = False
+    """Whether answers are judged."""
+    strict: bool = False
+    rungs: tuple[RungInfo, ...] = ()
+    preferred_models: tuple[str, ...] = ()
+    input_tokens: int | None = None
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from cascaded import _core
 from cascaded.config.defaults import bounds_of
 from cascaded.config.kinds import AMOUNT
 from cascaded.config.limits import check_limits
@@ -85,6 +86,7 @@ class _Relations:
             self._check_model(("models", name), model)
         for name, ladder in self._config.ladders.items():
             self._check_ladder(("ladders", name), ladder)
+        self._check_domains()
         self._check_aliases()
         self._check_bounds()
         self._check_quality()
@@ -359,6 +361,42 @@ class _Relations:
                 f"{len(ladder.thresholds)} thresholds for {len(ladder.rungs)} rungs",
                 "one for each rung",
             )
+
+    # [domains]
+
+    def _check_domains(self) -> None:
+        domains = self._config.domains
+        if domains.zero_shot is not None:
+            self._check_zero_shot(domains.zero_shot)
+        for name, domain in domains.routes.items():
+            path: KeyPath = ("domains", "routes", name)
+            for key in ("cost_model", "quality_model", "fallback"):
+                model = getattr(domain, key)
+                if model is not None and model not in self._models:
+                    self._unknown((*path, key), model, self._models, "models")
+            if domain.semantic_examples and domains.detect != "embeddings":
+                self._report.add(
+                    (*path, "semantic_examples"),
+                    "nothing compares queries with them",
+                    '[domains] detect = "embeddings"',
+                )
+            try:
+                _core.DomainRoutes([(domain.keywords, domain.patterns)])
+            except ValueError as error:
+                words = "keywords of letters or digits, and regular expressions without look-around"
+                self._report.add(path, error.args[0], words)
+        if domains.routes and domains.detect == "off":
+            self._report.add(
+                ("domains", "routes"),
+                "nobody looks what queries are about",
+                '[domains] detect = "rules" or "embeddings"',
+            )
+
+    def _check_zero_shot(self, name: str) -> None:
+        classifier = self._config.classifiers.get(name)
+        if classifier is None:
+            known = set(self._config.classifiers)
+            self._unknown(("domains", "zero_shot"), name, known, "classifiers")
 
     # Aliases, here and in ladders
 

@@ -73,6 +73,9 @@ MAX_TRUSTED = 1024
 MAX_PLUGINS = 8
 MAX_CLASSIFIERS = 16
 MAX_LABELS = 1024
+MAX_DOMAINS = 64
+MAX_SIGNALS = 256
+MAX_EXAMPLES = 32
 MAX_SCOPE_ID_BYTES = 256
 """What the ledger takes, in UTF-8; for a tag `name=value`."""
 MAX_SOCKET_PATH_BYTES = 107
@@ -650,6 +653,60 @@ class Classifier(SmallModel, frozen=True, kw_only=True):
     """How much of a text it reads."""
 
 
+class DomainThresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """How good an answer must be to be kept, by how hard the query is."""
+
+    simple: Score
+    """Of a simple query."""
+    moderate: Score
+    """Of a moderate one."""
+    hard: Score
+    """Of a hard one."""
+
+
+class Domain(msgspec.Struct, frozen=True, kw_only=True):
+    """What marks the queries of a domain, and what is done with them. A built-in domain is changed
+    by its name, any other name is a domain of your own."""
+
+    keywords: Annotated[tuple[Text, ...], Meta(max_length=MAX_SIGNALS)] = ()
+    """Words or phrases that mark it; whole words, in any case. One makes .7 sure."""
+    patterns: Annotated[tuple[Text, ...], Meta(max_length=MAX_SIGNALS)] = ()
+    """Regular expressions (of Rust: they take linear time), in any case. One makes .9 sure."""
+    semantic_examples: Annotated[tuple[Text, ...], Meta(max_length=MAX_EXAMPLES)] = ()
+    """Queries that are typical of it; needs `detect = "embeddings"`."""
+    preferred_models: Annotated[tuple[Pattern, ...], Meta(max_length=MAX_PATTERNS)] = ()
+    """Models that are tried before the others of the ladder."""
+    cost_model: ModelRef | None = None
+    """The first model of the ladder for these queries."""
+    quality_model: ModelRef | None = None
+    """The last model of the ladder for these queries."""
+    require_strict_quality: bool = False
+    """Refuse an answer that fails at the top, rather than return it flagged."""
+    fallback: ModelRef | None = None
+    """Who answers while the provider of the last model fails."""
+    thresholds: DomainThresholds | None = None
+    """How good an answer must be. By default .55/.50/.45 for code, .80/.75/.70 for medical, and
+    .60/.55/.50 for every other (simple/moderate/hard)."""
+
+
+class Domains(msgspec.Struct, frozen=True, kw_only=True):
+    """What queries are about, and routing by it. By default nobody looks."""
+
+    detect: Literal["off", "rules", "embeddings"] = "off"
+    """`rules`: by words and form, in under a millisecond; `embeddings`: also by `[embedder]`, in
+    about ten. `off` costs nothing and leaves every ladder as it is."""
+    zero_shot: Name | None = None
+    """A name of `[classifiers]`, a model of entailment, that is asked where nobody was sure."""
+    min_confidence_rules: Score = 0.7
+    """How sure rules alone must be. Below, a query is `general`."""
+    min_confidence: Score = 0.6
+    """How sure all layers together must be."""
+    routes: Annotated[Mapping[Name, Domain], Meta(max_length=MAX_DOMAINS)] = msgspec.field(
+        default_factory=nothing
+    )
+    """What is done with single domains, by their names."""
+
+
 class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     """Where money and rates are kept."""
 
@@ -1031,6 +1088,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How answers are judged."""
     embedder: Embedder = Embedder()
     """The model that turns texts into vectors. It is used only where something needs it."""
+    domains: Domains = Domains()
+    """What queries are about, and routing by it. By default nobody looks."""
     classifiers: Annotated[Mapping[Name, Classifier], Meta(max_length=MAX_CLASSIFIERS)] = (
         msgspec.field(default_factory=nothing)
     )

@@ -49,8 +49,13 @@ def _faults(config: Config, find_price: FindPrice) -> Iterator[Fault]:
                 f"the price catalogue has no {model.reference_model!r}; name it with its seller,"
                 " such as 'openai/gpt-4o'",
             )
+    asked: list[tuple[tuple[str, ...], tuple[str, ...]]]
     asked = [(("ladders", name), ladder.rungs) for name, ladder in config.ladders.items()]
     asked += [(("models", name), model.fallback) for name, model in config.models.items()]
+    for name, domain in config.domains.routes.items():
+        named = (domain.cost_model, domain.quality_model, domain.fallback)
+        own = tuple(model for model in named if model is not None)
+        asked.append((("domains", "routes", name), own))
     asked += [
         (("models", name), (name, *model.deployments))
         for name, model in config.models.items()

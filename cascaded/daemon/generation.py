@@ -40,6 +40,7 @@ from cascaded.daemon.quality import judge_of, make_scrutiny, modes
 from cascaded.daemon.rules import rulebook_of
 from cascaded.daemon.small_models import SmallModels, make_small_models
 from cascaded.daemon.state import state_folder
+from cascaded.daemon.topics import directing
 from cascaded.pipeline.cascade import Climber
 from cascaded.pipeline.customs import Customs
 from cascaded.pipeline.guardian import Guardian
@@ -112,7 +113,9 @@ def make_generation(
     balance = former.services.pipeline.climber.balance if former else Balance()
     scrutiny = make_scrutiny(config, small_models, ground.offload)
     guardian = make_guardian(config, ground, small_models.embedder)
-    parts = _parts(config, ground, book, rulebook, users, hooks, vocabularies, guardian)
+    parts = _parts(
+        config, ground, book, rulebook, users, hooks, small_models, vocabularies, guardian
+    )
     bench = Bench(
         batches=ground.batches,
         stand=parts.stand,
@@ -242,6 +245,7 @@ def _parts(
     rulebook: Rulebook,
     users: Directory,
     hooks: Hooks | None,
+    small_models: SmallModels,
     vocabularies: Vocabularies,
     guardian: Guardian,
 ) -> Parts:
@@ -250,6 +254,7 @@ def _parts(
         stand=standing(rulebook, users),
         explain=partial(_explain, rulebook, ground.clock),
         choose=book.choose,
+        direct=directing(config, book, small_models, ground.clock, ground.offload),
         cheap_models=frozenset(ladder.rungs[0].model.name for ladder in book.ladders.values()),
         guardrail=guardian,
         cache=recollection(config, ground.cache, ground.flights, ground.clock),

@@ -48,6 +48,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     quality_modes: Mapping[QualityMode, QualityConfig]
     """How closely where it does."""
     judge: Model | None
+    direct: Stage | None = None
+    """Looks at what the question is about. `None`: no stage."""
     hooks: Hooks | None = None
     """The operator's own; `None`: no stage."""
 
@@ -89,6 +91,8 @@ def _standing(parts: Parts) -> tuple[Stage, ...]:
     return (
         resolve(parts.stand),  # first: everything else depends on whose it is
         route(parts.choose),  # an unknown model must cost nothing
+        # needs the tier and the question; before permit: whatever the domain wants, a tier trims it
+        *([] if parts.direct is None else [parts.direct]),
         permit(),  # before anything is counted: the tier may trim the ladder
         guard(parts.guardrail),  # before the caches, and before anything is said in other words
         translate(),  # what a model of the ladder cannot be asked must cost nothing

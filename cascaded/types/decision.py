@@ -12,6 +12,7 @@ from cascaded.types.profile import AuditLevel, UserProfile
 from cascaded.types.quality import QualityConfig
 from cascaded.types.request import Request
 from cascaded.types.tiers import TierConfig
+from cascaded.types.topics import Complexity, Topic
 
 RULES = QualityConfig.fast()
 CacheState = Literal["hit", "miss", "off"]
@@ -75,7 +76,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
     """What guardrails found in the prompt."""
     domain: str | None = None
-    complexity: str | None = None
+    topic: Topic | None = None
+    """What is known of the question's domain, where it was looked for."""
+    complexity: Complexity | None = None
+    cyclomatic: int | None = None
+    """Of the code in the question, if there is any."""
+    domain_detection_ns: int | None = None
     input_tokens: int = 0
     """An upper bound on the prompt in any of the ladder's vocabularies; exact for public ones."""
     output_cap: int | None = None

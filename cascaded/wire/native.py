@@ -4,7 +4,8 @@ from typing import Annotated
 
 import msgspec
 
-from cascaded.types.model import StreamMode
+from cascaded.types.decision import Decision
+from cascaded.types.model import Rung, StreamMode
 from cascaded.types.money import MoneyError, format_usd, parse_usd
 from cascaded.types.quality import QualityMode
 from cascaded.types.request import Request
@@ -150,6 +151,7 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "agreement": verdict and verdict.agreement,
         "flagged": result.flagged,
         "domain": decision.domain,
+        **_topic(decision),
         "complexity": decision.complexity,
         "draft_model": rungs[0].model.name if len(rungs) > 1 else None,
         "verifier_model": rungs[-1].model.name if rungs else None,
@@ -167,6 +169,45 @@ def metadata(request: Request, outcome: Outcome, result: Result) -> dict[str, ob
         "output_tokens": result.usage and result.usage.output_tokens,
         "guardrails": outcome.findings,
         "notices": list(outcome.notices),
+    }
+
+
+def routed(decision: Decision) -> dict[str, object]:
+    """What was decided of a call before any model is asked, and what it was decided by."""
+    ladder = decision.ladder
+    return {
+        "domain": decision.domain,
+        **_topic(decision),
+        "complexity": decision.complexity,
+        "ladder": ladder and ladder.name,
+        "checked": ladder is not None and ladder.checked,
+        "strict": ladder is not None and ladder.strict,
+        "rungs": [_rung(rung) for rung in ladder.rungs] if ladder else [],
+        "preferred_models": list(decision.preferred),
+        "input_tokens": decision.input_tokens,
+    }
+
+
+def _rung(rung: Rung) -> dict[str, object]:
+    model = rung.model
+    return {
+        "model": model.name,
+        "provider": model.provider,
+        "threshold": rung.threshold,
+        "fallbacks": [spare.name for spare in rung.fallbacks],
+        "context_window": model.context_window,
+        "capabilities": sorted(model.capabilities),
+    }
+
+
+def _topic(decision: Decision) -> dict[str, object]:
+    topic = decision.topic
+    return {
+        "secondary_domains": list(topic.secondary) if topic else [],
+        "domain_confidence": topic and round(topic.confidence, 4),
+        "domain_layer": topic and topic.layer,
+        "domain_detection_ms": _ms_or_none(decision.domain_detection_ns),
+        "cyclomatic_complexity": decision.cyclomatic,
     }
 
 

@@ -1,6 +1,7 @@
 //! `cascaded._core`: the Rust core as Python sees it. Convert and call, nothing else.
 
 mod config;
+mod domains;
 mod ledger;
 mod logistic;
 mod rows;
@@ -12,6 +13,8 @@ mod vectors;
 mod _core {
     #[pymodule_export]
     use crate::config::toml_tree;
+    #[pymodule_export]
+    use crate::domains::{domain_features, DomainRoutes};
     #[pymodule_export]
     use crate::ledger::{HoldError, Ledger, LedgerFault, LedgerOpenError, LimitSet, ManualClock};
     #[pymodule_export]

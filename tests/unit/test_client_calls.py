@@ -126,7 +126,12 @@ def test_what_is_sent(call: Call[Any], method: str, path: str, body: object) -> 
 
 def test_what_may_be_sent_twice() -> None:
     """Looks, questions that take nothing, and what carries a key; nothing that costs."""
-    given: dict[str, list[Any]] = {"run": ["Hi"], "stream": ["Hi"], "check": ["Hi"]}
+    given: dict[str, list[Any]] = {
+        "run": ["Hi"],
+        "stream": ["Hi"],
+        "check": ["Hi"],
+        "route": ["Hi"],
+    }
     given |= {"reserve": [1], "settle": [7, 1], "release": [7], "resolve": [7, 1], "backup": ["/b"]}
     given |= {"user": ["u"], "change_user": ["u", {}], "set_tier": ["u", "pro"]}
     given |= {"create_users": [[ALICE]], "put_user": [ALICE], "delete_user": ["u"]}

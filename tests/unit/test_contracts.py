@@ -93,6 +93,7 @@ CORE_USERS = {
     "policy",
     "policy/guardrails",
     "policy/quality",
+    "policy/routing",
     "policy/tokens",
     "adapters/onnx",
     "config",

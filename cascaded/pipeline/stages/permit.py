@@ -13,8 +13,8 @@ from cascaded.types.request import Request
 from cascaded.types.tiers import TierConfig
 
 MEMOISED_FITS = 10_000
-_Who = tuple[str, str | None, str | None]
-"""Ladder, tier and user, by their names."""
+_Who = tuple[int, str | None, str | None]
+"""Which ladder, and tier and user by their names."""
 _Fit = tuple[Ladder, TierConfig | None, UserProfile | None, Trimmed | Refusal]
 """What was fitted to whom, and the outcome: it holds as long as they are the same objects."""
 
@@ -31,7 +31,7 @@ def permit() -> Stage:
         if not ladder.checked:  # asked for by name: there may be any number of those
             return _fitted(ladder, tier, profile)
         user = None if profile is None else profile.user_id
-        who = ladder.name, None if tier is None else tier.name, user
+        who = id(ladder), None if tier is None else tier.name, user
         found = known.get(who)
         same = found and found[0] is ladder and found[1] is tier and found[2] is profile
         if found is None or not same:
@@ -56,7 +56,7 @@ def permit() -> Stage:
         return replace(
             decision,
             ladder=trimmed.ladder,
-            preferred=_preferred(tier, profile),
+            preferred=_preferred(tier, profile, decision.preferred),
             output_cap=cap,
             notices=(*decision.notices, *trimmed.notices, *((clamped,) if clamped else ())),
         )
@@ -73,6 +73,9 @@ def _fitted(
     return replace(trimmed, ladder=bounded(trimmed.ladder, tier, profile))
 
 
-def _preferred(tier: TierConfig | None, profile: UserProfile | None) -> tuple[str, ...]:
+def _preferred(
+    tier: TierConfig | None, profile: UserProfile | None, of_domain: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The user's own, else the domain's, else the tier's."""
     own = profile.preferred_models if profile else ()
-    return own or (tier.preferred_models if tier else ())
+    return own or of_domain or (tier.preferred_models if tier else ())
