@@ -23,7 +23,7 @@ COLUMNS = ("id", "state", "answered", "failed", "of", "cost", "created", "ended"
 
 @click.group()
 def batch() -> None:
-    """Ask many queries at once, and look after batches: they outlive a restart."""
+    """Ask many queries at once. Batches outlive a restart."""
 
 
 @batch.command()
@@ -55,9 +55,9 @@ def run(
     as_json: bool,
     socket: str | None,
 ) -> None:
-    """Ask the queries of FILE, one a line, and print their answers in that order.
+    """Ask the queries of FILE and print their answers.
 
-    In a file called .jsonl each line is JSON: a text, a list of messages, or a body of /infer. In
+    There is one a line, and the answers are in their order. In a file called .jsonl each line is JSON: a text, a list of messages, or a body of /infer. In
     any other, and from - (what is piped in), each line is a question. Ends with 1 if any failed.
     """
     with _opened(name) as file:
@@ -120,7 +120,10 @@ def list_batches(as_json: bool, socket: str | None) -> None:
 @JSON
 @SOCKET
 def cancel(id: str, as_json: bool, socket: str | None) -> None:
-    """End the batch ID early: no further query is asked, those under way are finished."""
+    """End the batch ID early.
+
+    No further query is asked; those under way are finished.
+    """
     with Client(socket) as client:
         _print(client.cancel_batch(id), as_json=as_json)
 

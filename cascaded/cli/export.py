@@ -60,7 +60,9 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 def export(
     file: str | None, form: str | None, as_json: bool, socket: str | None, **records: Any
 ) -> None:
-    """Write usage records to FILE, or to standard output, the oldest first. For administrators.
+    """Write usage records to FILE, or to standard output.
+
+    The oldest first; for administrators.
 
     FILE is there when all of it is written, and not before; what was there is replaced. `focus` is
     what calls cost in the columns of FinOps FOCUS 1.2, as CSV. SQLite and Parquet need a FILE.

@@ -57,9 +57,9 @@ def forecast(
     socket: str | None,
     **whose: str | None,
 ) -> None:
-    """Show what will have been spent at the end of the period, and how sure that is.
+    """Show what the period will have cost at its end.
 
-    By everybody for administrators, by yourself for others, unless somebody is named.
+    And how sure that is.     By everybody for administrators, by yourself for others, unless somebody is named.
     """
     with Client(socket) as client:
         told = client.forecast(period, limit=limit, zone=zone, **whose)
@@ -109,7 +109,7 @@ def anomalies(
 @JSON
 @SOCKET
 def recommend(days: int | None, as_json: bool, socket: str | None, **whose: str | None) -> None:
-    """Show what would cost less, with the money of a month that it is about."""
+    """Show what would cost less, and how much a month."""
     with Client(socket) as client:
         found = client.recommendations(days=days, **whose)
     if as_json:
@@ -135,7 +135,10 @@ def breakdown(
     socket: str | None,
     **records: str | None,
 ) -> None:
-    """Show what was spent BY model, user, organization, workspace, feature, domain, tier or day."""
+    """Show what was spent BY model, user, feature or day.
+
+    Or by organization, workspace, domain or tier.
+    """
     with Client(socket) as client:
         groups = client.breakdown(by, top=top, zone=zone, **records)  # type: ignore[arg-type]
     if as_json:

@@ -70,7 +70,9 @@ def reconcile(
     as_json: bool,
     socket: str | None,
 ) -> None:
-    """Compare INVOICE with the ledger, model by model and day by day. For administrators.
+    """Compare INVOICE with the ledger.
+
+    Model by model and day by day; for administrators.
 
     INVOICE is a usage or cost report of OpenAI or Anthropic (JSON of their API, CSV of their
     console), or a CSV with the columns date, model, cost. Amounts match that differ by no more than

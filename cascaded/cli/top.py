@@ -41,7 +41,7 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
 @JSON
 @SOCKET
 def top(every: float, once: bool, as_json: bool, socket: str | None) -> None:
-    """Show calls, spend, models and budgets, again and again until Ctrl-C."""
+    """Show calls, spend and budgets, live, until Ctrl-C."""
     from rich.console import Console
     from rich.live import Live
 

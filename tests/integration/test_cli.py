@@ -17,7 +17,7 @@ from cascaded.cli.show import dollars, saving, verdict
 from cascaded.client.results import Metadata
 from tests.support.daemon import CASCADE, Daemon
 from tests.support.process import cascaded as in_process
-from tests.support.process import environ
+from tests.support.process import environ, wait_for
 from tests.support.upstream import Resets, Says, Upstream
 
 GOOD = "The capital of France is Paris."
@@ -166,6 +166,7 @@ def test_ctrl_c(daemon: Daemon, upstream: Upstream) -> None:
         _, said = process.communicate(timeout=5)
     assert process.returncode == 1
     assert b"Traceback" not in said
+    wait_for(lambda: daemon.spend["held"] == 0)  # the call is heard out
 
 
 def test_main_in_this_process(
@@ -187,7 +188,7 @@ def test_models_of_an_empty_folder(tmp_path: Path) -> None:
         assert result.exit_code == 0
         rows = json.loads(result.stdout)
         assert {row["state"] for row in rows} == {"absent"}
-        assert {row["role"] for row in rows} == {"draft", "verifier"}
+        assert {row["role"] for row in rows} == {"draft", "embedder", "verifier"}
         assert all(row["path"].startswith(str(tmp_path / "models")) for row in rows)
         assert all(len(row["sha256"]) == 64 and row["size_bytes"] > 0 for row in rows)
         shown = invoke("models", command).stdout

@@ -67,7 +67,7 @@ def forgotten(tmp_path: Path, toml: str) -> Path:
         assert (running.exit_code, str(served.process.pid) in running.stderr) == (1, True)
         spend(client, "0.125")
         assert ask(served).status_code == 200
-        wait_for(lambda: client.summary("u").daily_cost == COST)
+        wait_for(lambda: client.summary("u").daily_cost == Decimal("0.375") + COST)
         served.end()
     return tmp_path
 

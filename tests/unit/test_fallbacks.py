@@ -289,7 +289,7 @@ async def test_a_rung_whose_provider_is_left_alone_is_passed_over() -> None:
     assert notices == ("'main' was not asked: provider 'a' is failing.",)
 
 
-async def test_a_caller_who_leaves_while_a_provider_is_tried_leaves_it_to_the_next() -> None:
+async def test_a_call_that_is_heard_out_for_a_caller_who_left_tells_of_its_provider() -> None:
     one: Any = world(thresholds=OPENS_AT_3, clock=FakeClock())
     one.a.on("main", Faults("upstream_connect"))
     for _ in range(2):
@@ -297,7 +297,7 @@ async def test_a_caller_who_leaves_while_a_provider_is_tried_leaves_it_to_the_ne
     one.clock.now_ns += 60 * 10**9
     one.a.on("main", GOOD)
     await ask(one, Collected(hang_up_after=0), stream=True)
-    assert one.told[-1] == ("a", "open")
+    assert one.told[-1] == ("a", "closed")
     assert answered(await ask(one))[0] == "main"
 
 
