@@ -23,7 +23,7 @@ fn forms_are_seen() {
     for (form, text) in [
         ("code_fence", "look:\n```\nx\n```"),
         ("code_line", "def add(a, b):\n    return a + b"),
-        ("code_line", "std::cout(x);"),
+        ("code_line", "total.add(x);"),
         ("sql", "SELECT name FROM users WHERE id = 3"),
         ("json", "{\"name\": \"x\", \"n\": 3}"),
         ("stack_trace", "ValueError: no"),
