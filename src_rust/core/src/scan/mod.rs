@@ -166,5 +166,7 @@ fn is_word(byte: u8) -> bool {
 
 /// Whether neither side of a place goes on as the same word.
 fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
-    !(start > 0 && is_word(text[start - 1])) && !(end < text.len() && is_word(text[end]))
+    let goes_on_before = start > 0 && is_word(text[start - 1]);
+    let goes_on_after = end < text.len() && is_word(text[end]);
+    !goes_on_before && !goes_on_after
 }
