@@ -57,8 +57,9 @@ def run(
 ) -> None:
     """Ask the queries of FILE and print their answers.
 
-    There is one a line, and the answers are in their order. In a file called .jsonl each line is JSON: a text, a list of messages, or a body of /infer. In
-    any other, and from - (what is piped in), each line is a question. Ends with 1 if any failed.
+    There is one a line, and the answers are in their order. In a file called .jsonl each line is
+    JSON: a text, a list of messages, or a body of /infer. In any other, and from - (what is piped
+    in), each line is a question. Ends with 1 if any failed.
     """
     with _opened(name) as file:
         queries = list(_queries(name, file))

@@ -59,7 +59,8 @@ def forecast(
 ) -> None:
     """Show what the period will have cost at its end.
 
-    And how sure that is.     By everybody for administrators, by yourself for others, unless somebody is named.
+    And how sure that is: by everybody for administrators, by yourself for others, unless somebody
+    is named.
     """
     with Client(socket) as client:
         told = client.forecast(period, limit=limit, zone=zone, **whose)
