@@ -5,7 +5,7 @@
 Reads the permissively licensed files of the development data beside the checkout
 (`../shared/data`: see `SOURCES`) and our own examples (`scripts/heads/domains.txt`); needs
 `cascaded models pull minilm` and scipy. Vectors are kept in `--cache` between runs. What is
-measured is by cross-validation: see benches/quality/domains.py, which uses the same functions.
+measured is by cross-validation; docs/quality.md has the figures.
 """
 
 import argparse
