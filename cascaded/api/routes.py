@@ -46,6 +46,7 @@ DECIDED = (
     "profiles_unavailable",
     "ledger_full",
     "prompt_blocked",
+    "guardrail_unavailable",
 )
 """Why a call may be refused before anything is sent."""
 ASKED = (

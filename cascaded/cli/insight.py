@@ -43,7 +43,13 @@ def of_somebody(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.option("--period", type=click.Choice(get_args(Period)), default="month", show_default=True)
+@click.option(
+    "--period",
+    type=click.Choice(get_args(Period)),
+    default="month",
+    show_default=True,
+    help="To the end of which.",
+)
 @click.option("--limit", metavar="USD", help="A budget in place of the one there is.")
 @ZONE
 @of_somebody
@@ -123,7 +129,9 @@ def recommend(days: int | None, as_json: bool, socket: str | None, **whose: str 
 
 @click.command()
 @click.argument("by", type=click.Choice(get_args(GroupBy)), default="model")
-@click.option("--top", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "--top", type=click.IntRange(1, 10_000), default=20, show_default=True, help="At most so many."
+)
 @ZONE
 @filtered
 @JSON

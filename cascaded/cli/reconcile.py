@@ -53,7 +53,13 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     metavar="THEIRS=OURS",
     help="A model that has another name on the invoice; repeatable.",
 )
-@click.option("--percent", type=click.FloatRange(0, 100), default=1.0, show_default=True)
+@click.option(
+    "--percent",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="What may differ.",
+)
 @click.option("--amount", metavar="USD", default=CENT, show_default=True, help="Besides.")
 @click.option("--resolve", is_flag=True, help="Settle unknowns by it; without this only shown.")
 @click.option("--all", "every", is_flag=True, help="Show what matches, too.")

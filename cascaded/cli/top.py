@@ -36,7 +36,13 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.option("--every", type=click.FloatRange(0.2, 3_600), default=EVERY_S, show_default=True)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3_600),
+    default=EVERY_S,
+    show_default=True,
+    help="Seconds between two looks.",
+)
 @click.option("--once", is_flag=True, help="One look, as where there is no terminal.")
 @JSON
 @SOCKET

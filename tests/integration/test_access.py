@@ -57,6 +57,7 @@ MAY: dict[tuple[str, str], Who] = {
     ("GET", "/batches/{id}"): "callers",
     ("POST", "/batches/{id}/cancel"): "callers",
     ("POST", "/check"): "callers",
+    ("POST", "/route"): "callers",
     ("POST", "/reserve"): "callers",
     ("POST", "/settle"): "callers",
     ("POST", "/release"): "callers",

@@ -51,6 +51,7 @@ FINISHED = st.builds(
     saved_nano_usd=st.integers(-(2**55), 2**55),
     attempts=ATTEMPTS,
     elapsed_ns=MONEY,
+    first_token_ns=st.none() | MONEY,
 )
 
 

@@ -126,7 +126,7 @@ def model_of(values: Sequence[float], weekday: int) -> Model | None:
         trend = _flat(steady)
     else:
         trend = _trend(steady)
-    level = trend.level
+    level = max(trend.level, NOTHING)
     weeks = [sum(steady[end - WEEK : end]) / WEEK for end in range(length, WEEK - 1, -WEEK)]
     drift = (trend.slope + level * trend.growth) * WEEK
     steps = [later - sooner - drift for later, sooner in pairwise(weeks)]
