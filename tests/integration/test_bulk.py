@@ -227,6 +227,6 @@ def check_books(client: Client, begun: BatchInfo, upstream: BulkUpstream) -> Non
     [budget] = client.budgets("user")
     assert budget.posted == 6 * HALF
     # Without a request's id: what the ceiling charges for calls that may be lost.
-    left = {hold.request_id for hold in client.unknowns()} - {None}
-    assert left <= set(told.repeated)
+    left = {hold.request_id for hold in client.unknowns()}
+    assert left - {None} <= set(told.repeated)
     assert bool(budget.unknown) == bool(left)
