@@ -2,8 +2,10 @@
 
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from cascaded.types.limits import Caller, HoldStatus, Receipt
-from cascaded.types.records import Correction, UsageRecord
+from cascaded.types.records import Correction, UsageRecord, without_attempts
 
 
 class Notes(Protocol):
@@ -18,9 +20,8 @@ def own_call(
     receipt: Receipt, caller: Caller, *, principal: str, request_id: str, at_ns: int
 ) -> UsageRecord:
     """A hold of an application that was settled, or charged."""
-    return UsageRecord(
-        request_id=request_id,
-        at_ns=at_ns,
+    return replace(
+        without_attempts(request_id, at_ns),
         principal=principal,
         user_id=caller.user_id or None,
         tier=caller.tier,
@@ -29,28 +30,9 @@ def own_call(
         team_id=caller.team_id,
         run_id=caller.run_id,
         tags=dict(caller.tags),
-        model="",
-        stream=False,
-        status="ok",
-        scope=None,
-        ladder=None,
-        domain=None,
-        complexity=None,
-        reasons=(),
-        notices=(),
         hold=receipt.hold,
-        attempts=(),
-        model_used=None,
-        cache=None,
-        flagged=False,
-        score=None,
-        input_tokens=0,
-        output_tokens=0,
         cost_nano_usd=receipt.posted + receipt.unknown,
         unknown_nano_usd=receipt.unknown,
-        saved_nano_usd=0,
-        elapsed_ns=0,
-        overhead_ns=0,
         kind="own",
     )
 

@@ -5,7 +5,13 @@ from collections.abc import Iterator
 from msgspec.structs import replace
 
 from cascaded.state.log_rows import text_of, text_or_none
-from cascaded.types.records import ADJUSTED, AttemptRecord, Correction, UsageRecord
+from cascaded.types.records import (
+    ADJUSTED,
+    AttemptRecord,
+    Correction,
+    UsageRecord,
+    without_attempts,
+)
 
 
 def corrected(by: Correction, original: UsageRecord | None) -> UsageRecord:
@@ -43,37 +49,10 @@ def _differences(attempts: tuple[AttemptRecord, ...], difference: int) -> Iterat
 
 
 def _unrecorded(by: Correction) -> UsageRecord:
-    return UsageRecord(
-        request_id=text_of(by.request_id),
-        at_ns=by.at_ns,
-        principal="",
+    return replace(
+        without_attempts(text_of(by.request_id), by.at_ns),
         user_id=text_or_none(by.user_id),
-        tier=None,
-        organization_id=None,
-        workspace_id=None,
-        team_id=None,
-        run_id=None,
-        tags={},
-        model="",
-        stream=False,
         status=ADJUSTED,
-        scope=None,
-        ladder=None,
-        domain=None,
-        complexity=None,
-        reasons=(),
-        notices=(),
         hold=by.hold,
-        attempts=(),
-        model_used=None,
-        cache=None,
-        flagged=False,
-        score=None,
-        input_tokens=0,
-        output_tokens=0,
         cost_nano_usd=by.posted_nano_usd,
-        unknown_nano_usd=0,
-        saved_nano_usd=0,
-        elapsed_ns=0,
-        overhead_ns=0,
     )

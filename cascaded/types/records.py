@@ -97,6 +97,44 @@ class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
     """Whether earlier answers were looked for, and found."""
 
 
+def without_attempts(request_id: str, at_ns: int) -> UsageRecord:
+    """A record of nobody, of no call to a provider and of no money: put in what is known."""
+    return UsageRecord(
+        request_id=request_id,
+        at_ns=at_ns,
+        principal="",
+        user_id=None,
+        tier=None,
+        organization_id=None,
+        workspace_id=None,
+        team_id=None,
+        run_id=None,
+        tags={},
+        model="",
+        stream=False,
+        status="ok",
+        scope=None,
+        ladder=None,
+        domain=None,
+        complexity=None,
+        reasons=(),
+        notices=(),
+        hold=None,
+        attempts=(),
+        model_used=None,
+        cache=None,
+        flagged=False,
+        score=None,
+        input_tokens=0,
+        output_tokens=0,
+        cost_nano_usd=0,
+        unknown_nano_usd=0,
+        saved_nano_usd=0,
+        elapsed_ns=0,
+        overhead_ns=0,
+    )
+
+
 class Correction(msgspec.Struct, frozen=True, kw_only=True):
     """What a bill has told of a call that was charged although nobody knew it."""
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from cascaded.cli import cascaded as command
 from cascaded.client import APIError, AsyncClient, Client
-from cascaded.types.records import AttemptRecord, UsageRecord
+from cascaded.types.records import UsageRecord, without_attempts
 from cascaded.wire.exports import NAMES, cells, csv_line
 from tests.support.daemon import CASCADE, Daemon, daemon_with
+from tests.support.records import attempt_record
 from tests.support.upstream import Says, Upstream
 
 NS = 1_000_000_000
@@ -49,62 +51,24 @@ def _day(day: date, ago: int) -> Iterator[UsageRecord]:
 
 def record(day: date, user: str, feature: str, cost: int) -> UsageRecord:
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
-    attempt = AttemptRecord(
-        model="strong",
-        provider="fake",
-        rung=0,
-        billing="billed",
-        error=None,
-        cost_nano_usd=cost,
-        latency_ns=NS,
-        first_token_ns=None,
-        score=None,
-        failed=(),
-        accepted=True,
-        input_tokens=1_000,
-        output_tokens=500,
-        cache_read_tokens=0,
-        cache_write_tokens=0,
-        input_audio_tokens=0,
-        output_audio_tokens=0,
-        reasoning_tokens=0,
-        cache_write_1h_tokens=None,
-        output_image_tokens=None,
-        estimated=False,
-    )
-    return UsageRecord(
-        request_id=f"{day}-{user}-{feature}",
-        at_ns=int(at.timestamp()) * NS,
+    made = attempt_record("strong", "fake", cost)
+    attempt = replace(made, latency_ns=NS, input_tokens=1_000, output_tokens=500)
+    return replace(
+        without_attempts(f"{day}-{user}-{feature}", int(at.timestamp()) * NS),
         principal="uid:1000",
         user_id=user,
-        tier=None,
         organization_id="acme",
         workspace_id="lab" if user == "alice" else None,
-        team_id=None,
-        run_id=None,
         tags={"feature": feature},
         model="strong",
-        stream=False,
-        status="ok",
-        scope=None,
         ladder="strong",
-        domain=None,
-        complexity=None,
-        reasons=(),
-        notices=(),
         hold=12,
         attempts=(attempt,),
         model_used="strong",
-        cache=None,
-        flagged=False,
-        score=None,
         input_tokens=1_000,
         output_tokens=500,
         cost_nano_usd=cost,
-        unknown_nano_usd=0,
-        saved_nano_usd=0,
         elapsed_ns=NS,
-        overhead_ns=0,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 from cascaded.types.decision import Decision, Hold, Refusal
 from cascaded.types.limits import BudgetWarning, Caller
 from cascaded.types.model import Ladder
+from cascaded.types.records import AttemptRecord
 from cascaded.types.request import Claims, Principal, Request
 from cascaded.types.result import Attempt, Billing, Check, Completion, Outcome, Result, Verdict
 from cascaded.types.usage import Usage
@@ -47,6 +48,33 @@ def attempt(
         first_token_ns=NS // 20,
         verdict=Verdict(score=0.9, confidence=0.9, checks=(Check(name="length", score=0.9),)),
         **fields,
+    )
+
+
+def attempt_record(model: str, provider: str, nano_usd: int) -> AttemptRecord:
+    """A first call that was billed and kept, as the usage log has it."""
+    return AttemptRecord(
+        model=model,
+        provider=provider,
+        rung=0,
+        billing="billed",
+        error=None,
+        cost_nano_usd=nano_usd,
+        latency_ns=0,
+        first_token_ns=None,
+        score=None,
+        failed=(),
+        accepted=True,
+        input_tokens=0,
+        output_tokens=0,
+        cache_read_tokens=0,
+        cache_write_tokens=0,
+        input_audio_tokens=0,
+        output_audio_tokens=0,
+        reasoning_tokens=0,
+        cache_write_1h_tokens=None,
+        output_image_tokens=None,
+        estimated=False,
     )
 
 

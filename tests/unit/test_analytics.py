@@ -25,7 +25,8 @@ from cascaded.policy.analytics.forecast import (
 )
 from cascaded.policy.analytics.period import bounds, foretell
 from cascaded.types.insight import Forecast, Recommendation, Subject
-from cascaded.types.records import AttemptRecord, UsageRecord
+from cascaded.types.records import AttemptRecord, UsageRecord, without_attempts
+from tests.support.records import attempt_record
 from tests.support.spend import spend
 
 NANO = 10**9
@@ -243,29 +244,8 @@ def test_streams() -> None:
 def attempt(
     model: str, cost: int, *, rung: int = 0, accepted: bool = True, out: int = 100
 ) -> AttemptRecord:
-    return AttemptRecord(
-        model=model,
-        provider="p",
-        rung=rung,
-        billing="billed",
-        error=None,
-        cost_nano_usd=cost,
-        latency_ns=0,
-        first_token_ns=None,
-        score=None,
-        failed=(),
-        accepted=accepted,
-        input_tokens=0,
-        output_tokens=out,
-        cache_read_tokens=0,
-        cache_write_tokens=0,
-        input_audio_tokens=0,
-        output_audio_tokens=0,
-        reasoning_tokens=0,
-        cache_write_1h_tokens=None,
-        output_image_tokens=None,
-        estimated=False,
-    )
+    made = attempt_record(model, "p", cost)
+    return replace(made, rung=rung, accepted=accepted, output_tokens=out)
 
 
 def call(
@@ -276,39 +256,15 @@ def call(
     **said: object,
 ) -> UsageRecord:
     cost = sum(one.cost_nano_usd for one in attempts)
-    record = UsageRecord(
-        request_id="r",
-        at_ns=0,
-        principal="",
-        user_id=None,
-        tier=None,
-        organization_id=None,
-        workspace_id=None,
-        team_id=None,
-        run_id=None,
+    record = replace(
+        without_attempts("r", 0),
         tags={"f": tag} if tag else {},
         model="auto",
-        stream=False,
-        status="ok",
-        scope=None,
         ladder=ladder,
-        domain=None,
-        complexity=None,
-        reasons=(),
-        notices=(),
-        hold=None,
         attempts=attempts,
         model_used=attempts[-1].model if attempts else None,
-        cache=None,
-        flagged=False,
-        score=None,
-        input_tokens=0,
-        output_tokens=0,
         cost_nano_usd=cost,
-        unknown_nano_usd=0,
         saved_nano_usd=saved,
-        elapsed_ns=0,
-        overhead_ns=0,
     )
     return replace(record, **said)
 

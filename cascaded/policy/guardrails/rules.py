@@ -1,6 +1,6 @@
 """Which rules hold for a call: the operator's, and what tier, workspace and profile add to them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from cascaded.types.guarding import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R", Pii, PromptInjection, Moderation, Toxicity)
 
 
 def rules_of(
@@ -35,17 +36,22 @@ def _tightened(base: GuardrailsConfig, more: GuardrailsConfig) -> GuardrailsConf
     if not base.enabled:
         return more
     return GuardrailsConfig(
-        pii=_pii(base.pii, more.pii),
-        prompt_injection=_injection(base.prompt_injection, more.prompt_injection),
-        moderation=_moderation(base.moderation, more.moderation),
-        toxicity=_toxicity(base.toxicity, more.toxicity),
+        pii=_joined(base.pii, more.pii, _pii),
+        prompt_injection=_joined(base.prompt_injection, more.prompt_injection, _injection),
+        moderation=_joined(base.moderation, more.moderation, _moderation),
+        toxicity=_joined(base.toxicity, more.toxicity, _toxicity),
         custom_guardrails=_both(base.custom_guardrails, more.custom_guardrails),
     )
 
 
+def _joined(base: R, more: R, tighter: Callable[[R, R], R]) -> R:
+    """What is on of the two; where both are, what is tighter."""
+    if base.enabled and more.enabled:
+        return tighter(base, more)
+    return base if base.enabled else more
+
+
 def _pii(base: Pii, more: Pii) -> Pii:
-    if not (base.enabled and more.enabled):
-        return base if base.enabled else more
     return Pii(
         action=_harder(base.action, more.action),
         types=_both(base.types, more.types),
@@ -54,8 +60,6 @@ def _pii(base: Pii, more: Pii) -> Pii:
 
 
 def _injection(base: PromptInjection, more: PromptInjection) -> PromptInjection:
-    if not (base.enabled and more.enabled):
-        return base if base.enabled else more
     return PromptInjection(
         action=_harder(base.action, more.action),
         threshold=min(base.threshold, more.threshold),
@@ -64,8 +68,6 @@ def _injection(base: PromptInjection, more: PromptInjection) -> PromptInjection:
 
 
 def _moderation(base: Moderation, more: Moderation) -> Moderation:
-    if not (base.enabled and more.enabled):
-        return base if base.enabled else more
     return Moderation(
         action=_harder(base.action, more.action),
         categories=_both(base.categories, more.categories),
@@ -74,8 +76,6 @@ def _moderation(base: Moderation, more: Moderation) -> Moderation:
 
 
 def _toxicity(base: Toxicity, more: Toxicity) -> Toxicity:
-    if not (base.enabled and more.enabled):
-        return base if base.enabled else more
     threshold = min(base.threshold, more.threshold)
     return replace(base, action=_harder(base.action, more.action), threshold=threshold)
 

@@ -18,6 +18,14 @@ EFFORTS: Mapping[Form, str] = {
     "responses": "reasoning",
 }
 """What tells a model how hard to think."""
+NEUTRAL_IN_CHAT: Mapping[str, tuple[bytes, ...]] = {
+    "n": (b"1",),
+    "frequency_penalty": (b"0", b"0.0"),
+    "presence_penalty": (b"0", b"0.0"),
+    "logit_bias": (b"{}",),
+    "modalities": (b'["text"]',),
+}
+"""Members of chat completions that no other form has, with what says nothing there."""
 OUTPUT = "output_config"
 """Where Messages tell that besides."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import Sayable, legible, raw_members
+from cascaded.wire.between.said import NEUTRAL_IN_CHAT, Sayable, legible, raw_members
 from cascaded.wire.openai_chat import Fields, WireError
 
 JSON = dict[str, Any]
@@ -28,13 +28,9 @@ _SAYABLE = Sayable(
         *("seed", "prediction", "max_tokens", "max_completion_tokens"),
     },
     neutral={
-        "n": (b"1",),
+        **NEUTRAL_IN_CHAT,
         "logprobs": (b"false",),
         "top_logprobs": (b"0",),
-        "frequency_penalty": (b"0", b"0.0"),
-        "presence_penalty": (b"0", b"0.0"),
-        "logit_bias": (b"{}",),
-        "modalities": (b'["text"]',),
     },
     api="Anthropic's Messages API",
 )

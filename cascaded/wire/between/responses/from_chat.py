@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from cascaded.wire.between.said import Sayable, legible, raw_members
+from cascaded.wire.between.said import NEUTRAL_IN_CHAT, Sayable, legible, raw_members
 from cascaded.wire.openai_chat import Fields
 from cascaded.wire.responses import LOGPROBS
 
@@ -32,12 +32,8 @@ _SAYABLE = Sayable(
         *("max_tokens", "max_completion_tokens"),
     },
     neutral={
-        "n": (b"1",),
+        **NEUTRAL_IN_CHAT,
         "stop": (b"[]",),
-        "frequency_penalty": (b"0", b"0.0"),
-        "presence_penalty": (b"0", b"0.0"),
-        "logit_bias": (b"{}",),
-        "modalities": (b'["text"]',),
     },
     api="OpenAI's Responses API",
 )
